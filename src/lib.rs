@@ -1,0 +1,18 @@
+#![doc = include_str!("../README.md")]
+#![deny(unsafe_code)]
+#![warn(missing_docs)]
+
+#[cfg(feature = "cli")]
+pub mod cli;
+pub mod data;
+pub mod device;
+pub mod edit;
+mod error;
+pub mod model;
+pub mod ops;
+pub mod random;
+pub mod score;
+pub mod tensor;
+pub mod tokenizer;
+
+pub use error::{Error, Result};
