@@ -1,1 +1,171 @@
-//! (to be written)
+//! Storage: aligned buffers, and matrices in the layout that the products read.
+//!
+//! A [`Matrix`] of `n` outputs and `k` inputs is cut into panels of [`PANEL`] outputs. Inside a panel the inputs come one
+//! after the other, each with its `PANEL` weights side by side, so that a product streams through it once. Elements
+//! narrower than a register lane are grouped: `GROUP` consecutive inputs of one output lie together, as the hardware's
+//! dot-product instructions want them.
+
+use std::ops::Range;
+
+use bytemuck::{Pod, Zeroable};
+use half::bf16;
+use rayon::prelude::*;
+
+use crate::Result;
+
+/// Outputs in one panel: two registers of sixteen f32 lanes.
+pub const PANEL: usize = 32;
+
+/// A storage type of weights and of the products' inputs; sums are always f32.
+pub trait Element: Pod + Send + Sync + PartialEq + std::fmt::Debug {
+    /// Consecutive inputs of one output that lie side by side in a panel.
+    const GROUP: usize;
+    /// The name that users give it.
+    const NAME: &str;
+    /// Rounds to nearest, ties to even.
+    fn from_f32(value: f32) -> Self;
+    /// Exact.
+    fn to_f32(self) -> f32;
+}
+
+impl Element for f32 {
+    const GROUP: usize = 1;
+    const NAME: &str = "f32";
+
+    #[inline(always)]
+    fn from_f32(value: f32) -> Self {
+        value
+    }
+
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        self
+    }
+}
+
+impl Element for bf16 {
+    const GROUP: usize = 2;
+    const NAME: &str = "bf16";
+
+    /// Integer arithmetic only, so that loops of it vectorise; a NaN stays one because its payload is never carried away.
+    #[inline(always)]
+    fn from_f32(value: f32) -> Self {
+        let bits = value.to_bits();
+        let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+        let nan = bits >> 16 | 0x40;
+        Self::from_bits(if value.is_nan() { nan } else { rounded } as u16)
+    }
+
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        f32::from_bits(u32::from(self.to_bits()) << 16)
+    }
+}
+
+/// One cache line, the unit of allocation.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+/// A zero-filled array that starts on a cache line.
+pub struct Buffer<T> {
+    lines: Vec<Line>,
+    len: usize,
+    element: std::marker::PhantomData<T>,
+}
+
+impl<T: Pod> Buffer<T> {
+    /// `len` zeros. Pages are touched only when written.
+    pub fn zeroed(len: usize) -> Self {
+        let lines = (len * size_of::<T>()).div_ceil(size_of::<Line>());
+        Self { lines: bytemuck::zeroed_vec(lines), len, element: std::marker::PhantomData }
+    }
+}
+
+impl<T: Pod> std::ops::Deref for Buffer<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &bytemuck::cast_slice(&self.lines)[..self.len]
+    }
+}
+
+impl<T: Pod> std::ops::DerefMut for Buffer<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len]
+    }
+}
+
+/// Weights `[n, k]` (outputs × inputs) in panels; outputs past `n` and inputs past `k` are zeros.
+pub struct Matrix<E> {
+    n: usize,
+    k: usize,
+    data: Buffer<E>,
+}
+
+impl<E: Element> Matrix<E> {
+    /// Packs `[n, k]`: `read(rows, out)` fills `out` (row-major, `rows.len() × k`) with the rows of one panel. Panels are
+    /// read in parallel.
+    pub fn pack(
+        n: usize,
+        k: usize,
+        read: impl Fn(Range<usize>, &mut [f32]) -> Result<()> + Sync,
+    ) -> Result<Self> {
+        let mut data = Buffer::zeroed(n.div_ceil(PANEL) * panel_len::<E>(k));
+        data.par_chunks_mut(panel_len::<E>(k)).enumerate().try_for_each_init(
+            || vec![0.0; PANEL * k],
+            |rows, (index, panel)| {
+                let range = index * PANEL..n.min((index + 1) * PANEL);
+                let rows = &mut rows[..range.len() * k];
+                read(range, rows)?;
+                for (column, row) in rows.chunks_exact(k).enumerate() {
+                    pack_column(panel, column, row);
+                }
+                Ok(())
+            },
+        )?;
+        Ok(Self { n, k, data })
+    }
+
+    /// Outputs.
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Inputs.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// The panels, each [`panel_len`] elements.
+    pub fn panels(&self) -> &[E] {
+        &self.data
+    }
+
+    /// Copies the weights of one output into `out`, `k` values.
+    pub fn row(&self, index: usize, out: &mut [f32]) {
+        let panel = &self.data[index / PANEL * panel_len::<E>(self.k)..];
+        let column = index % PANEL * E::GROUP;
+        for (group, out) in out.chunks_mut(E::GROUP).enumerate() {
+            let at = group * PANEL * E::GROUP + column;
+            for (out, value) in out.iter_mut().zip(&panel[at..at + E::GROUP]) {
+                *out = value.to_f32();
+            }
+        }
+    }
+}
+
+/// Elements of a panel over `k` inputs: the inputs are padded to whole groups.
+pub const fn panel_len<E: Element>(k: usize) -> usize {
+    k.next_multiple_of(E::GROUP) * PANEL
+}
+
+/// Writes one output's weights into its column of a panel.
+pub(crate) fn pack_column<E: Element>(panel: &mut [E], column: usize, weights: &[f32]) {
+    for (group, weights) in weights.chunks(E::GROUP).enumerate() {
+        let at = (group * PANEL + column) * E::GROUP;
+        for (out, weight) in panel[at..].iter_mut().zip(weights) {
+            *out = E::from_f32(*weight);
+        }
+    }
+}
