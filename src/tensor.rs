@@ -12,12 +12,13 @@ use half::bf16;
 use rayon::prelude::*;
 
 use crate::Result;
+use crate::ops::matmul::Multiply;
 
 /// Outputs in one panel: two registers of sixteen f32 lanes.
 pub const PANEL: usize = 32;
 
 /// A storage type of weights and of the products' inputs; sums are always f32.
-pub trait Element: Pod + Send + Sync + PartialEq + std::fmt::Debug {
+pub trait Element: Multiply + Pod + Send + Sync + PartialEq + std::fmt::Debug {
     /// Consecutive inputs of one output that lie side by side in a panel.
     const GROUP: usize;
     /// The name that users give it.
@@ -113,13 +114,14 @@ impl<E: Element> Matrix<E> {
     ) -> Result<Self> {
         let mut data = Buffer::zeroed(n.div_ceil(PANEL) * panel_len::<E>(k));
         data.par_chunks_mut(panel_len::<E>(k)).enumerate().try_for_each_init(
-            || vec![0.0; PANEL * k],
-            |rows, (index, panel)| {
+            || (vec![0.0; PANEL * k], vec![E::from_f32(0.0); k]),
+            |(rows, converted), (index, panel)| {
                 let range = index * PANEL..n.min((index + 1) * PANEL);
                 let rows = &mut rows[..range.len() * k];
                 read(range, rows)?;
                 for (column, row) in rows.chunks_exact(k).enumerate() {
-                    pack_column(panel, column, row);
+                    converted.iter_mut().zip(row).for_each(|(out, x)| *out = E::from_f32(*x));
+                    pack_column(panel, column, converted);
                 }
                 Ok(())
             },
@@ -161,11 +163,9 @@ pub const fn panel_len<E: Element>(k: usize) -> usize {
 }
 
 /// Writes one output's weights into its column of a panel.
-pub(crate) fn pack_column<E: Element>(panel: &mut [E], column: usize, weights: &[f32]) {
+pub(crate) fn pack_column<E: Element>(panel: &mut [E], column: usize, weights: &[E]) {
     for (group, weights) in weights.chunks(E::GROUP).enumerate() {
         let at = (group * PANEL + column) * E::GROUP;
-        for (out, weight) in panel[at..].iter_mut().zip(weights) {
-            *out = E::from_f32(*weight);
-        }
+        panel[at..at + weights.len()].copy_from_slice(weights);
     }
 }

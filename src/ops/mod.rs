@@ -1,1 +1,8 @@
-//! (to be written)
+//! The operations of a transformer, each under one name: its formula, its shape checks, its loops.
+//!
+//! An op's CPU arm works on a block of rows in the calling thread; [`crate::model`] spreads blocks over threads. Rows
+//! never depend on their neighbours in the batch except through attention within one document, so neither batch size nor
+//! packing nor thread count changes a bit of a result.
+
+pub mod matmul;
+mod simd;

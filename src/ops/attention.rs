@@ -1,0 +1,158 @@
+//! Causal grouped-query attention over packed documents:
+//! `o_i = Σ_{j<=i} softmax_j(scale · q_i·k_j) v_j`, each document on its own.
+//!
+//! Keys and values of a document are packed into blocks of [`PANEL`] keys, in the layout that the products read, so that
+//! scores are one product and the weighted sum of values another. Blocks start at the document's first token: a row's
+//! bits do not depend on where in the batch the document lies. Query head h reads the keys of head `h / (H / KV)`.
+
+use super::math;
+use super::matmul::{Panels, Rows, matmul};
+use super::simd::vectorize;
+use crate::tensor::{Element, PANEL, pack_column};
+
+/// Rows of queries that share one pass over the keys: their scores stay in the second-level cache.
+pub const QUERIES: usize = 24;
+
+/// The sizes of attention.
+#[derive(Clone, Copy, Debug)]
+pub struct Attention {
+    /// Query heads H.
+    pub heads: usize,
+    /// Key and value heads KV, a divisor of H.
+    pub kv_heads: usize,
+    /// Values in a head, even.
+    pub head_dim: usize,
+    /// Factor of the scores, usually `1 / √head_dim`.
+    pub scale: f32,
+}
+
+/// Work memory of one thread.
+pub struct Scratch<E> {
+    scores: Vec<f32>,
+    weights: Vec<E>,
+    output: Vec<f32>,
+}
+
+impl<E: Element> Scratch<E> {
+    /// Room for documents of up to `keys` tokens.
+    pub fn new(attention: &Attention, keys: usize) -> Self {
+        let keys = keys.next_multiple_of(PANEL);
+        Self {
+            scores: vec![0.0; QUERIES * keys],
+            weights: vec![E::from_f32(0.0); QUERIES * keys],
+            output: vec![0.0; QUERIES * attention.head_dim.next_multiple_of(PANEL)],
+        }
+    }
+}
+
+impl Attention {
+    /// Values of all query heads in a row.
+    pub fn q_len(&self) -> usize {
+        self.heads * self.head_dim
+    }
+
+    /// Values of all key heads in a row; as many again for the values.
+    pub fn kv_len(&self) -> usize {
+        self.kv_heads * self.head_dim
+    }
+
+    /// Elements of one head's keys in a block.
+    fn key_len(&self) -> usize {
+        self.head_dim * PANEL
+    }
+
+    /// Elements of one head's keys and values in a block.
+    fn head_len(&self) -> usize {
+        self.key_len() + self.head_dim.next_multiple_of(PANEL) * PANEL
+    }
+
+    /// Elements of a block: [`PANEL`] keys and their values, all heads.
+    pub fn block_len(&self) -> usize {
+        self.kv_heads * self.head_len()
+    }
+
+    /// Packs up to [`PANEL`] rows of keys and values (`2 · kv_len` values each, keys first) into a zero-filled block.
+    pub fn pack<E: Element>(&self, rows: &[E], block: &mut [E]) {
+        block.fill(E::from_f32(0.0));
+        for (at, row) in rows.chunks_exact(2 * self.kv_len()).enumerate() {
+            let (keys, values) = row.split_at(self.kv_len());
+            let heads = keys.chunks_exact(self.head_dim).zip(values.chunks_exact(self.head_dim));
+            for ((key, value), head) in heads.zip(block.chunks_exact_mut(self.head_len())) {
+                let (key_panel, value_panels) = head.split_at_mut(self.key_len());
+                pack_column(key_panel, at, key);
+                for (column, value) in value.iter().enumerate() {
+                    let group = at / E::GROUP * PANEL + column % PANEL;
+                    value_panels[column / PANEL * PANEL * PANEL + group * E::GROUP + at % E::GROUP] = *value;
+                }
+            }
+        }
+    }
+
+    /// Replaces the queries of rows `first..` of one document by the heads' outputs. `q` holds up to [`QUERIES`] rows,
+    /// `q_len` apart; `blocks` the document's packed keys and values.
+    pub fn forward<E: Element>(&self, q: &mut [E], first: usize, blocks: &[E], scratch: &mut Scratch<E>) {
+        let rows = q.len() / self.q_len();
+        let count = (first + rows).div_ceil(PANEL);
+        let keys = count * PANEL;
+        let wide = self.head_dim.next_multiple_of(PANEL);
+        let Scratch { scores, weights, output } = scratch;
+        for head in 0..self.heads {
+            let blocks = &blocks[head / (self.heads / self.kv_heads) * self.head_len()..];
+            let queries = Rows { data: &q[head * self.head_dim..], stride: self.q_len(), rows };
+            matmul(queries, self.keys(blocks, count), scores, keys);
+            let sums = vectorize(
+                #[inline(always)]
+                || self.softmax(rows, first, keys, scores, weights),
+            );
+            let weights = Rows { data: &weights[..], stride: keys, rows };
+            matmul(weights, self.values(&blocks[self.key_len()..], count), output, wide);
+            for ((row, output), sum) in q.chunks_exact_mut(self.q_len()).zip(output.chunks(wide)).zip(sums) {
+                let row = &mut row[head * self.head_dim..][..self.head_dim];
+                row.iter_mut().zip(output).for_each(|(out, x)| *out = E::from_f32(x / sum));
+            }
+        }
+    }
+
+    fn keys<'a, E: Element>(&self, blocks: &'a [E], count: usize) -> Panels<'a, E> {
+        let stride = self.block_len();
+        Panels { data: blocks, count, stride, segments: 1, segment: self.head_dim, segment_stride: 0 }
+    }
+
+    fn values<'a, E: Element>(&self, values: &'a [E], blocks: usize) -> Panels<'a, E> {
+        Panels {
+            data: values,
+            count: self.head_dim.div_ceil(PANEL),
+            stride: PANEL * PANEL,
+            segments: blocks,
+            segment: PANEL,
+            segment_stride: self.block_len(),
+        }
+    }
+
+    /// Turns scores into weights e^(s − max), zero past the diagonal, and returns their sums. The sum is that of the
+    /// rounded weights, so that rounding them does not change their share.
+    #[inline(always)]
+    fn softmax<E: Element>(
+        &self,
+        rows: usize,
+        first: usize,
+        keys: usize,
+        scores: &mut [f32],
+        weights: &mut [E],
+    ) -> [f32; QUERIES] {
+        let mut sums = [1.0; QUERIES];
+        let lines = scores.chunks_exact_mut(keys).zip(weights.chunks_exact_mut(keys));
+        for (row, ((scores, weights), sum)) in lines.zip(&mut sums).take(rows).enumerate() {
+            let limit = first + row + 1;
+            let max = math::max(&scores[..limit]);
+            for (score, weight) in scores[..limit].iter_mut().zip(&mut weights[..limit]) {
+                *weight = E::from_f32(math::exp((*score - max) * self.scale));
+                *score = weight.to_f32();
+            }
+            scores[limit..].fill(0.0);
+            weights[limit..].fill(E::from_f32(0.0));
+            *sum = math::sum(scores, #[inline(always)] |x| x);
+        }
+        sums
+    }
+}

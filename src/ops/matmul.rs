@@ -1,0 +1,158 @@
+//! Matrix product: `out[r, j] = Σ_k a[r, k] · w[j, k]`, sums in f32.
+//!
+//! Every output is one chain of fused multiply-adds over k in ascending order, whatever the number of rows, their place
+//! in the batch or the thread: a row's bits depend on the row alone. bf16 multiplies pairs of inputs, exact products
+//! and f32 sums.
+
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+
+use half::bf16;
+
+use crate::tensor::{Element, Matrix, PANEL, panel_len};
+
+/// Left operand: `rows` rows, `stride` elements apart.
+#[derive(Clone, Copy)]
+pub struct Rows<'a, E> {
+    /// The first row starts here.
+    pub data: &'a [E],
+    /// Distance between rows.
+    pub stride: usize,
+    /// How many.
+    pub rows: usize,
+}
+
+/// Right operand: `count` panels of [`PANEL`] outputs. The inputs of a panel lie in `segments` runs of `segment` inputs,
+/// so that keys and values of attention can be read where the cache of one layer keeps them.
+#[derive(Clone, Copy)]
+pub struct Panels<'a, E> {
+    /// The first panel starts here.
+    pub data: &'a [E],
+    /// How many panels.
+    pub count: usize,
+    /// Distance between panels, in elements.
+    pub stride: usize,
+    /// Runs of inputs.
+    pub segments: usize,
+    /// Inputs in a run, whole groups.
+    pub segment: usize,
+    /// Distance between runs, in elements.
+    pub segment_stride: usize,
+}
+
+impl<'a, E: Element> Panels<'a, E> {
+    /// Panels `first .. first + count` of a matrix.
+    pub fn of(matrix: &'a Matrix<E>, first: usize, count: usize) -> Self {
+        let stride = panel_len::<E>(matrix.k());
+        let segment = matrix.k().next_multiple_of(E::GROUP);
+        let data = &matrix.panels()[first * stride..(first + count) * stride];
+        Self { data, count, stride, segments: 1, segment, segment_stride: 0 }
+    }
+
+    fn k(&self) -> usize {
+        self.segments * self.segment
+    }
+
+    /// Elements from the start of a panel to its end.
+    fn extent(&self) -> usize {
+        self.segments.saturating_sub(1) * self.segment_stride + self.segment * PANEL
+    }
+}
+
+/// The products that an element type has on this machine.
+pub trait Multiply: Sized + 'static {
+    /// The fastest micro-kernel here.
+    fn kernel() -> Kernel<Self>;
+    /// The one that runs everywhere; the others are tested against it.
+    fn portable_kernel() -> Kernel<Self>;
+    /// Whether the machine multiplies this type faster than f32.
+    fn is_fast() -> bool;
+}
+
+/// A micro-kernel: up to `rows` rows times one panel.
+#[derive(Clone, Copy)]
+pub struct Kernel<E: 'static> {
+    /// Rows that it keeps in registers.
+    pub rows: usize,
+    run: fn(Rows<E>, Panels<E>, &mut [f32], usize),
+}
+
+impl Multiply for f32 {
+    fn kernel() -> Kernel<Self> {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(kernel) = avx512::f32_kernel() {
+            return kernel;
+        }
+        Self::portable_kernel()
+    }
+
+    fn portable_kernel() -> Kernel<Self> {
+        portable::kernel()
+    }
+
+    fn is_fast() -> bool {
+        true
+    }
+}
+
+impl Multiply for bf16 {
+    fn kernel() -> Kernel<Self> {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(kernel) = avx512::bf16_kernel() {
+            return kernel;
+        }
+        Self::portable_kernel()
+    }
+
+    fn portable_kernel() -> Kernel<Self> {
+        portable::kernel()
+    }
+
+    fn is_fast() -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return avx512::bf16_kernel().is_some();
+        #[cfg(not(target_arch = "x86_64"))]
+        false
+    }
+}
+
+/// `out[r, 32·p + c] = Σ_k a[r, k] · panel_p[k, c]`: `out` holds `a.rows` rows, `out_stride >= 32 · b.count` apart.
+///
+/// # Panics
+/// If an operand is shorter than its shape says.
+pub fn matmul<E: Element>(a: Rows<E>, b: Panels<E>, out: &mut [f32], out_stride: usize) {
+    multiply(E::kernel(), a, b, out, out_stride);
+}
+
+/// [`matmul`] by a given micro-kernel.
+pub fn multiply<E: Element>(
+    kernel: Kernel<E>,
+    a: Rows<E>,
+    b: Panels<E>,
+    out: &mut [f32],
+    out_stride: usize,
+) {
+    if a.rows == 0 || b.count == 0 {
+        return;
+    }
+    assert!(a.data.len() >= (a.rows - 1) * a.stride + b.k(), "left operand too short");
+    assert!(b.data.len() >= (b.count - 1) * b.stride + b.extent(), "right operand too short");
+    assert!(out.len() >= (a.rows - 1) * out_stride + b.count * PANEL, "output too short");
+    for panel in 0..b.count {
+        let one = Panels { data: &b.data[panel * b.stride..][..b.extent()], count: 1, ..b };
+        for row in (0..a.rows).step_by(kernel.rows) {
+            let rows = kernel.rows.min(a.rows - row);
+            let tile = Rows { data: &a.data[row * a.stride..], rows, ..a };
+            (kernel.run)(tile, one, &mut out[row * out_stride + panel * PANEL..], out_stride);
+        }
+    }
+}
+
+/// Fails loudly where a micro-kernel would reach past a slice.
+fn check_tile<E: Element>(rows: usize, a: Rows<E>, b: Panels<E>, out: &[f32], out_stride: usize) {
+    assert!(a.rows == rows && b.segment.is_multiple_of(E::GROUP));
+    assert!(a.data.len() >= (rows - 1) * a.stride + b.k());
+    assert!(b.data.len() >= b.extent());
+    assert!(out.len() >= (rows - 1) * out_stride + PANEL);
+}
