@@ -1,1 +1,6 @@
-//! (to be written)
+//! Models: configuration, checkpoint and weights.
+
+pub mod config;
+pub mod folder;
+
+pub use config::Config;
