@@ -1,1 +1,12 @@
-//! (to be written)
+//! Models: configuration, checkpoint and weights.
+
+pub mod checkpoint;
+pub mod config;
+pub mod folder;
+mod map;
+pub mod names;
+pub mod weights;
+
+pub use checkpoint::Checkpoint;
+pub use config::Config;
+pub use weights::Weights;
