@@ -1,1 +1,3 @@
-//! (to be written)
+//! The operations that models and editing are made of, one file each.
+
+pub mod draw;
