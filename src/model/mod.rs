@@ -1,8 +1,10 @@
 //! Models: configuration, checkpoint and weights.
 
+mod block;
 pub mod checkpoint;
 pub mod config;
 pub mod folder;
+pub mod forward;
 mod map;
 pub mod names;
 pub mod weights;

@@ -36,8 +36,10 @@ pub struct Names {
     pub output: &'static str,
     /// The norm of the MLP's input (of its output where norms come after).
     pub mlp_norm: &'static str,
-    /// The MLP's gate and up product, or its one product into the wide layer.
-    pub up: &'static [&'static str],
+    /// The MLP's gate, where it has one.
+    pub gate: Option<&'static str>,
+    /// The MLP's product into the wide layer.
+    pub up: &'static str,
     /// The MLP's product back.
     pub down: &'static str,
     /// The norm ahead of the head.
@@ -60,7 +62,8 @@ const LLAMA: Names = Names {
     qk_norm: None,
     output: "model.layers.{}.self_attn.o_proj",
     mlp_norm: "model.layers.{}.post_attention_layernorm",
-    up: &["model.layers.{}.mlp.gate_proj", "model.layers.{}.mlp.up_proj"],
+    gate: Some("model.layers.{}.mlp.gate_proj"),
+    up: "model.layers.{}.mlp.up_proj",
     down: "model.layers.{}.mlp.down_proj",
     final_norm: "model.norm",
     head: &["lm_head"],
@@ -86,7 +89,8 @@ const GPT2: Names = Names {
     qk_norm: None,
     output: "transformer.h.{}.attn.c_proj",
     mlp_norm: "transformer.h.{}.ln_2",
-    up: &["transformer.h.{}.mlp.c_fc"],
+    gate: None,
+    up: "transformer.h.{}.mlp.c_fc",
     down: "transformer.h.{}.mlp.c_proj",
     final_norm: "transformer.ln_f",
     head: &["lm_head"],
@@ -101,7 +105,8 @@ const GPT_NEOX: Names = Names {
     qk_norm: None,
     output: "gpt_neox.layers.{}.attention.dense",
     mlp_norm: "gpt_neox.layers.{}.post_attention_layernorm",
-    up: &["gpt_neox.layers.{}.mlp.dense_h_to_4h"],
+    gate: None,
+    up: "gpt_neox.layers.{}.mlp.dense_h_to_4h",
     down: "gpt_neox.layers.{}.mlp.dense_4h_to_h",
     final_norm: "gpt_neox.final_layer_norm",
     head: &["embed_out", "lm_head"],

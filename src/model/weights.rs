@@ -48,7 +48,9 @@ pub struct Layer<E> {
     pub output: Linear<E>,
     /// Ahead of the MLP, or after it (`norm_after`).
     pub mlp_norm: Norm,
-    /// `[2I, C]`: gate, up; or `[I, C]` where the MLP is not gated.
+    /// `[I, C]`; none where the MLP is not gated.
+    pub gate: Option<Linear<E>>,
+    /// `[I, C]`.
     pub up: Linear<E>,
     /// `[C, I]`.
     pub down: Linear<E>,
@@ -102,6 +104,7 @@ impl<'a> Source<'a> {
         let (c, i) = (config.hidden_size, config.intermediate_size);
         let q = config.num_attention_heads * config.head_dim;
         let [q_norm, k_norm] = self.qk_norm(layer)?;
+        let wide = |name| self.linear(&[(name, i)], c, config.mlp_bias, layer);
         Ok(LayerSource {
             attention_norm: self.norm(names.attention_norm, layer)?,
             qkv: self.qkv(layer)?,
@@ -109,10 +112,8 @@ impl<'a> Source<'a> {
             k_norm,
             output: self.linear(&[(names.output, c)], q, config.output_bias, layer)?,
             mlp_norm: self.norm(names.mlp_norm, layer)?,
-            up: {
-                let parts: Vec<_> = names.up.iter().map(|name| (*name, i)).collect();
-                self.linear(&parts, c, config.mlp_bias, layer)?
-            },
+            gate: names.gate.map(|gate| wide(gate)).transpose()?,
+            up: wide(names.up)?,
             down: self.linear(&[(names.down, c)], i, config.mlp_bias, layer)?,
         })
     }
@@ -223,6 +224,7 @@ struct LayerSource<'a> {
     k_norm: Option<Vec<f32>>,
     output: LinearSource<'a>,
     mlp_norm: Norm,
+    gate: Option<LinearSource<'a>>,
     up: LinearSource<'a>,
     down: LinearSource<'a>,
 }
@@ -236,6 +238,7 @@ impl LayerSource<'_> {
             k_norm: self.k_norm,
             output: self.output.pack()?,
             mlp_norm: self.mlp_norm,
+            gate: self.gate.map(LinearSource::pack).transpose()?,
             up: self.up.pack()?,
             down: self.down.pack()?,
         })

@@ -4,5 +4,13 @@
 //! never depend on their neighbours in the batch except through attention within one document, so neither batch size nor
 //! packing nor thread count changes a bit of a result.
 
+pub mod activation;
+pub mod attention;
+pub mod draw;
+pub mod embedding;
+pub mod head;
+mod math;
 pub mod matmul;
+pub mod norm;
+pub mod rope;
 mod simd;

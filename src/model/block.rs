@@ -1,0 +1,228 @@
+//! One transformer block on a block of rows: the formula of every family, told apart by data.
+//!
+//! ```text
+//! norms ahead (all but OLMo-2)      norms after (OLMo-2)         parallel (GPT-NeoX)
+//! x += attend(norm(x))              x += norm(attend(x))         x += attend(norm(x)) + mlp(norm(x))
+//! x += mlp(norm(x))                 x += norm(mlp(x))
+//! ```
+
+use std::ops::Range;
+
+use super::config::{Config, QkNorm};
+use super::weights::{self, Layer, Linear};
+use crate::ops::activation::activate;
+use crate::ops::attention::{self, Attention, QUERIES};
+use crate::ops::matmul::{Panels, Rows, matmul};
+use crate::ops::norm::Norm;
+use crate::ops::rope::Rotary;
+use crate::tensor::{Element, PANEL};
+
+/// Columns of the wide layer that are computed together: their f32 sums stay in cache.
+const WIDE: usize = 256;
+
+/// What all blocks of a model share.
+pub(super) struct Shape<'a> {
+    pub config: &'a Config,
+    pub attention: Attention,
+    pub rotary: Option<&'a Rotary>,
+}
+
+/// Work memory of one thread.
+pub(super) struct Scratch<E> {
+    /// Inputs of a product, `[rows, C or I]`.
+    input: Vec<E>,
+    wide: Vec<E>,
+    /// Outputs of a product, `[rows, max(Q + 2K, C)]` padded to panels.
+    output: Vec<f32>,
+    gate: Vec<f32>,
+    up: Vec<f32>,
+    attention: attention::Scratch<E>,
+}
+
+impl<E: Element> Scratch<E> {
+    pub fn new(shape: &Shape, rows: usize, keys: usize) -> Self {
+        let config = shape.config;
+        let qkv = shape.attention.q_len() + 2 * shape.attention.kv_len();
+        let zero = E::from_f32(0.0);
+        Self {
+            input: vec![zero; rows * stride::<E>(config.hidden_size)],
+            wide: vec![zero; rows * stride::<E>(config.intermediate_size)],
+            output: vec![0.0; rows * qkv.max(config.hidden_size).next_multiple_of(PANEL)],
+            gate: vec![0.0; rows * WIDE],
+            up: vec![0.0; rows * WIDE],
+            attention: attention::Scratch::new(&shape.attention, keys),
+        }
+    }
+}
+
+/// Distance between rows of a product's inputs: whole groups, the padding stays zero.
+pub(super) fn stride<E: Element>(k: usize) -> usize {
+    k.next_multiple_of(E::GROUP)
+}
+
+impl Shape<'_> {
+    pub(super) fn norm<'a>(&self, norm: &'a weights::Norm) -> Norm<'a> {
+        let Config { norm: kind, norm_eps: eps, .. } = *self.config;
+        Norm { kind, eps, weight: norm.weight.as_deref(), bias: norm.bias.as_deref() }
+    }
+
+    /// Queries into `q` (`[rows, Q]`), keys and values into `kv` (`[rows, 2K]`), ready for attention.
+    pub(super) fn project<E: Element>(
+        &self,
+        layer: &Layer<E>,
+        x: &[f32],
+        positions: &[u32],
+        (q, kv): (&mut [E], &mut [E]),
+        scratch: &mut Scratch<E>,
+    ) {
+        let (q_len, kv_len) = (self.attention.q_len(), self.attention.kv_len());
+        let Scratch { input, output, .. } = scratch;
+        if self.config.norm_after {
+            convert(x, self.config.hidden_size, input);
+        } else {
+            self.normalise(&layer.attention_norm, x, input);
+        }
+        let width = linear(&layer.qkv, input, positions.len(), output);
+        let heads = q.chunks_exact_mut(q_len).zip(kv.chunks_exact_mut(2 * kv_len));
+        for ((row, position), (q, kv)) in output.chunks_mut(width).zip(positions).zip(heads) {
+            let row = &mut row[..q_len + 2 * kv_len];
+            if let Some(limit) = self.config.clip_qkv {
+                row.iter_mut().for_each(|x| *x = x.clamp(-limit, limit));
+            }
+            let (queries, keys) = row[..q_len + kv_len].split_at_mut(q_len);
+            self.normalise_heads(layer.q_norm.as_deref(), queries);
+            self.normalise_heads(layer.k_norm.as_deref(), keys);
+            if let Some(rotary) = self.rotary {
+                rotary.apply(&mut row[..q_len + kv_len], self.attention.head_dim, *position as usize);
+            }
+            q.iter_mut().chain(kv).zip(row).for_each(|(out, x)| *out = E::from_f32(*x));
+        }
+    }
+
+    fn normalise<E: Element>(&self, norm: &weights::Norm, x: &[f32], out: &mut [E]) {
+        let d = self.config.hidden_size;
+        self.norm(norm).forward(x, d, out, stride::<E>(d));
+    }
+
+    /// Norms of queries or keys: over each head (Qwen3) or over all of them (OLMo-2).
+    fn normalise_heads(&self, weight: Option<&[f32]>, heads: &mut [f32]) {
+        if self.config.qk_norm == QkNorm::None {
+            return;
+        }
+        let width = match self.config.qk_norm {
+            QkNorm::Head => self.attention.head_dim,
+            _ => heads.len(),
+        };
+        let Config { norm: kind, norm_eps: eps, .. } = *self.config;
+        Norm { kind, eps, weight, bias: None }.in_place(heads, width, width);
+    }
+
+    /// Attention over rows `rows` of one document whose packed keys and values are `blocks`; replaces `q`.
+    pub(super) fn attend<E: Element>(
+        &self,
+        q: &mut [E],
+        rows: Range<usize>,
+        blocks: &[E],
+        scratch: &mut Scratch<E>,
+    ) {
+        for (index, q) in q.chunks_mut(QUERIES * self.attention.q_len()).enumerate() {
+            self.attention.forward(q, rows.start + index * QUERIES, blocks, &mut scratch.attention);
+        }
+    }
+
+    /// Adds attention's output projection and the MLP to `x`, given the heads' outputs.
+    pub(super) fn finish<E: Element>(
+        &self,
+        layer: &Layer<E>,
+        heads: &[E],
+        x: &mut [f32],
+        scratch: &mut Scratch<E>,
+    ) {
+        let rows = x.len() / self.config.hidden_size;
+        if self.config.parallel_residual {
+            self.normalise(&layer.mlp_norm, x, &mut scratch.input);
+        }
+        let width = linear(&layer.output, heads, rows, &mut scratch.output);
+        self.add(&layer.attention_norm, &mut scratch.output, width, x);
+        if self.config.norm_after {
+            convert(x, self.config.hidden_size, &mut scratch.input);
+        } else if !self.config.parallel_residual {
+            self.normalise(&layer.mlp_norm, x, &mut scratch.input);
+        }
+        let width = self.mlp(layer, rows, scratch);
+        self.add(&layer.mlp_norm, &mut scratch.output, width, x);
+    }
+
+    /// `x += output`, normalised first where norms come after.
+    fn add(&self, norm: &weights::Norm, output: &mut [f32], width: usize, x: &mut [f32]) {
+        let d = self.config.hidden_size;
+        let output = &mut output[..x.len() / d * width];
+        if self.config.norm_after {
+            self.norm(norm).in_place(output, d, width);
+        }
+        for (x, output) in x.chunks_exact_mut(d).zip(output.chunks_exact(width)) {
+            x.iter_mut().zip(output).for_each(|(x, y)| *x += y);
+        }
+    }
+
+    /// `down(act(gate(h)) · up(h))` of the rows in `scratch.input`, into `scratch.output`.
+    fn mlp<E: Element>(&self, layer: &Layer<E>, rows: usize, scratch: &mut Scratch<E>) -> usize {
+        let Scratch { input, wide, output, gate, up, .. } = scratch;
+        let wide_stride = stride::<E>(self.config.intermediate_size);
+        for first in (0..self.config.intermediate_size).step_by(WIDE) {
+            let columns = WIDE.min(self.config.intermediate_size - first);
+            if let Some(linear) = &layer.gate {
+                columns_of(linear, input, rows, first..first + columns, gate);
+            }
+            columns_of(&layer.up, input, rows, first..first + columns, up);
+            for row in 0..rows {
+                let up = &up[row * WIDE..][..columns];
+                let out = &mut wide[row * wide_stride + first..][..columns];
+                match layer.gate {
+                    Some(_) => activate(self.config.activation, &gate[row * WIDE..][..columns], Some(up), out),
+                    None => activate(self.config.activation, up, None, out),
+                }
+            }
+        }
+        linear(&layer.down, wide, rows, output)
+    }
+}
+
+/// Rounds rows of `d` values to the products' input type.
+fn convert<E: Element>(x: &[f32], d: usize, out: &mut [E]) {
+    for (x, out) in x.chunks_exact(d).zip(out.chunks_exact_mut(stride::<E>(d))) {
+        out.iter_mut().zip(x).for_each(|(out, x)| *out = E::from_f32(*x));
+    }
+}
+
+/// `out = input · Wᵀ + bias`; returns the distance between rows of `out`.
+fn linear<E: Element>(linear: &Linear<E>, input: &[E], rows: usize, out: &mut [f32]) -> usize {
+    let n = linear.weight.n();
+    let width = n.next_multiple_of(PANEL);
+    let a = Rows { data: input, stride: stride::<E>(linear.weight.k()), rows };
+    matmul(a, Panels::of(&linear.weight, 0, n.div_ceil(PANEL)), out, width);
+    add_bias(linear, 0..n, &mut out[..rows * width], width);
+    width
+}
+
+/// The same for some of the outputs, starting at a whole panel; rows of `out` are [`WIDE`] apart.
+fn columns_of<E: Element>(
+    linear: &Linear<E>,
+    input: &[E],
+    rows: usize,
+    columns: Range<usize>,
+    out: &mut [f32],
+) {
+    let a = Rows { data: input, stride: stride::<E>(linear.weight.k()), rows };
+    let panels = Panels::of(&linear.weight, columns.start / PANEL, columns.len().div_ceil(PANEL));
+    matmul(a, panels, out, WIDE);
+    add_bias(linear, columns, &mut out[..rows * WIDE], WIDE);
+}
+
+fn add_bias<E>(linear: &Linear<E>, columns: Range<usize>, out: &mut [f32], width: usize) {
+    if let Some(bias) = &linear.bias {
+        for out in out.chunks_exact_mut(width) {
+            out.iter_mut().zip(&bias[columns.clone()]).for_each(|(out, bias)| *out += bias);
+        }
+    }
+}
