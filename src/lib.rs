@@ -16,3 +16,5 @@ pub mod tensor;
 pub mod tokenizer;
 
 pub use error::{Error, Result};
+pub use model::{Dtype, Model};
+pub use score::{ScoreConfig, Scorer, Scores};

@@ -24,7 +24,6 @@ const WIDE: usize = 256;
 pub(super) struct Shape<'a> {
     pub config: &'a Config,
     pub attention: Attention,
-    pub rotary: Option<&'a Rotary>,
 }
 
 /// Work memory of one thread.
@@ -71,7 +70,7 @@ impl Shape<'_> {
         &self,
         layer: &Layer<E>,
         x: &[f32],
-        positions: &[u32],
+        (positions, rotary): (&[u32], Option<&Rotary>),
         (q, kv): (&mut [E], &mut [E]),
         scratch: &mut Scratch<E>,
     ) {
@@ -92,7 +91,7 @@ impl Shape<'_> {
             let (queries, keys) = row[..q_len + kv_len].split_at_mut(q_len);
             self.normalise_heads(layer.q_norm.as_deref(), queries);
             self.normalise_heads(layer.k_norm.as_deref(), keys);
-            if let Some(rotary) = self.rotary {
+            if let Some(rotary) = rotary {
                 rotary.apply(&mut row[..q_len + kv_len], self.attention.head_dim, *position as usize);
             }
             q.iter_mut().chain(kv).zip(row).for_each(|(out, x)| *out = E::from_f32(*x));

@@ -15,7 +15,7 @@ use crate::ops::attention::Attention;
 use crate::ops::embedding::embed;
 use crate::ops::matmul::Rows;
 use crate::ops::rope::Rotary;
-use crate::tensor::{Buffer, Element, PANEL};
+use crate::tensor::{Buffer, Element, Matrix, PANEL};
 
 /// Rows of a block: whole tiles of the micro-kernel, and inputs of one product that stay in the second-level cache.
 const BLOCK: usize = 120;
@@ -61,6 +61,7 @@ pub struct Workspace<E> {
     /// The rows that the head needs, last norm applied.
     hidden: Buffer<E>,
     threads: Vec<Mutex<Scratch<E>>>,
+    rotary: Option<Rotary>,
     tokens: usize,
     key_blocks: usize,
 }
@@ -72,29 +73,37 @@ impl<E: Element> Workspace<E> {
     }
 }
 
-/// A model's configuration, weights and position tables.
+/// A model's configuration and weights.
 pub struct Transformer<E> {
-    pub(super) config: Config,
-    pub(super) weights: Weights<E>,
-    rotary: Option<Rotary>,
+    config: Config,
+    weights: Weights<E>,
     attention: Attention,
 }
 
 impl<E: Element> Transformer<E> {
-    /// `max_length` bounds the documents of a pack.
-    pub fn new(config: Config, weights: Weights<E>, max_length: usize) -> Self {
+    /// Puts a configuration and its weights together.
+    pub fn new(config: Config, weights: Weights<E>) -> Self {
         let attention = Attention {
             heads: config.num_attention_heads,
             kv_heads: config.num_key_value_heads,
             head_dim: config.head_dim,
             scale: config.attention_scale,
         };
-        let rotary = config.rope.as_ref().map(|rope| Rotary::new(rope, max_length));
-        Self { config, weights, rotary, attention }
+        Self { config, weights, attention }
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The matrix of the head `[V, C]`: the embedding where they are tied.
+    pub fn head(&self) -> &Matrix<E> {
+        self.weights.head.as_ref().unwrap_or(&self.weights.embedding)
     }
 
     fn shape(&self) -> Shape<'_> {
-        Shape { config: &self.config, attention: self.attention, rotary: self.rotary.as_ref() }
+        Shape { config: &self.config, attention: self.attention }
     }
 
     /// Memory for packs of up to `tokens` tokens in documents of up to `max_length`, on the current thread pool.
@@ -108,6 +117,7 @@ impl<E: Element> Transformer<E> {
             blocks: Buffer::zeroed(key_blocks * self.attention.block_len()),
             hidden: Buffer::zeroed(tokens * stride::<E>(self.config.hidden_size)),
             threads: (0..rayon::current_num_threads()).map(|_| scratch()).collect(),
+            rotary: self.config.rope.as_ref().map(|rope| Rotary::new(rope, max_length)),
             tokens,
             key_blocks,
         }
@@ -147,14 +157,16 @@ impl<E: Element> Transformer<E> {
     fn project(&self, layer: usize, positions: &[u32], rows: usize, workspace: &mut Workspace<E>) {
         let (d, q_len, kv_len) =
             (self.config.hidden_size, self.attention.q_len(), 2 * self.attention.kv_len());
-        let Workspace { x, q, kv, threads, .. } = workspace;
+        let Workspace { x, q, kv, threads, rotary, .. } = workspace;
+        let rotary = rotary.as_ref();
         let tokens = positions.len();
         let outputs =
             q[..tokens * q_len].par_chunks_mut(rows * q_len).zip(kv.par_chunks_mut(rows * kv_len));
         let inputs = x[..tokens * d].par_chunks(rows * d).zip(positions.par_chunks(rows));
         inputs.zip(outputs).for_each(|((x, positions), (q, kv))| {
             let scratch = &mut *lock(threads);
-            self.shape().project(&self.weights.layers[layer], x, positions, (q, kv), scratch);
+            let rotated = (positions, rotary);
+            self.shape().project(&self.weights.layers[layer], x, rotated, (q, kv), scratch);
         });
     }
 

@@ -1,7 +1,206 @@
-//! Scoring: the probability of each token given those before it.
+//! Scoring: log-probabilities of every token of a document by teacher forcing.
 
+mod engine;
 pub mod statistics;
 pub mod windows;
 
+use rayon::prelude::*;
+
+pub(crate) use engine::{Engine, Logits, Origin};
 pub use statistics::Statistics;
 pub use windows::{Window, WindowConfig};
+
+use crate::model::Model;
+use crate::ops::draw::largest;
+use crate::ops::head::Scored;
+use crate::{Error, Result};
+
+/// Tokens of a pack by default: enough rows to read the weights rarely, few enough to stay small.
+pub const DEFAULT_BATCH_TOKENS: usize = 4096;
+
+/// How documents are laid out for the model.
+#[derive(Clone, Debug)]
+pub struct ScoreConfig {
+    /// Windows of long documents.
+    pub windows: WindowConfig,
+    /// Tokens in a pack at most, but at least one window. Memory follows it; results do not.
+    pub batch_tokens: usize,
+    /// Tokens put before every document, such as a BOS: context only.
+    pub context: Vec<u32>,
+    /// Whether to compute the entropy of each position's distribution.
+    pub entropy: bool,
+    /// Whether to compute the rank of each token.
+    pub rank: bool,
+    /// How many of the most likely tokens to give at each position; 0 for none.
+    pub top_k: usize,
+}
+
+impl ScoreConfig {
+    /// The defaults for `model`: no context, windows of up to 2048 tokens overlapping by half.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a model of fewer than two positions.
+    pub fn new(model: &Model) -> Result<Self> {
+        Ok(Self {
+            windows: WindowConfig::for_positions(model.config().max_position_embeddings)?,
+            batch_tokens: DEFAULT_BATCH_TOKENS,
+            context: Vec::new(),
+            entropy: false,
+            rank: false,
+            top_k: 0,
+        })
+    }
+
+    /// Refuses windows that the model has no positions for.
+    fn validate(&self, model: &Model) -> Result<()> {
+        let config = model.config();
+        let bounds =
+            [("max_position_embeddings", Some(config.max_position_embeddings)), ("sliding_window", config.sliding_window)];
+        let length = self.windows.max_length();
+        for (name, bound) in bounds {
+            if let Some(bound) = bound.filter(|bound| length > *bound) {
+                return Err(Error::Usage(format!(
+                    "max length {length}: the model's {name} is {bound}; give --max-length {bound} or less"
+                )));
+            }
+        }
+        let longest = self.windows.overlap();
+        if self.context.len() > longest {
+            return Err(Error::Usage(format!(
+                "overlap {longest}: expected at least the {} tokens put before each document",
+                self.context.len()
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// One document's scores. Position i of the document is at index `i − first_scored` of each array.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Scores {
+    /// The document's own tokens.
+    pub tokens: usize,
+    /// First position that has a probability: 1, or 0 with a context.
+    pub first_scored: usize,
+    /// Windows in which it was scored.
+    pub windows: usize,
+    /// `ln P(x_i | x_<i)` in nats, never positive. Shorter than the document where it was truncated.
+    pub logprobs: Vec<f32>,
+    /// Entropy of `P(· | x_<i)` in nats, where asked for.
+    pub entropy: Vec<f32>,
+    /// 1 for the most likely token, where asked for; ties count for the lower id.
+    pub rank: Vec<u32>,
+    /// The `top_k` most likely tokens with their log-probabilities, `top_k` entries a position, where asked for.
+    pub top: Vec<(u32, f32)>,
+}
+
+impl Scores {
+    /// Σ −log p in nats.
+    pub fn nll(&self) -> f64 {
+        -self.logprobs.iter().map(|logprob| f64::from(*logprob)).sum::<f64>()
+    }
+
+    /// e^(−mean log p) over the scored positions; none where there is none.
+    pub fn perplexity(&self) -> Option<f64> {
+        (!self.logprobs.is_empty()).then(|| (self.nll() / self.logprobs.len() as f64).exp())
+    }
+}
+
+/// Scores documents with a model. Shared by threads.
+///
+/// ```
+/// use toedit::{Dtype, Model, ScoreConfig, Scorer};
+/// let model = Model::load("assets/tiny", Dtype::F32)?;
+/// let scorer = Scorer::new(&model, ScoreConfig::new(&model)?)?;
+/// let scores = scorer.score(&[&[5, 6, 7, 8]])?;
+/// assert_eq!((scores[0].first_scored, scores[0].logprobs.len()), (1, 3));
+/// assert!(scores[0].logprobs.iter().all(|logprob| *logprob <= 0.0));
+/// # Ok::<(), toedit::Error>(())
+/// ```
+pub struct Scorer<'m> {
+    engine: Engine<'m>,
+}
+
+impl<'m> Scorer<'m> {
+    /// Prepares to score with `model`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for windows longer than the model's positions.
+    pub fn new(model: &'m Model, config: ScoreConfig) -> Result<Self> {
+        config.validate(model)?;
+        Ok(Self { engine: Engine::new(model, config) })
+    }
+
+    /// Scores each document's ids, in order. The results do not depend on which documents share a call.
+    ///
+    /// # Errors
+    /// [`Error::Document`] for an id outside the vocabulary or logits that are not finite.
+    pub fn score(&self, documents: &[&[u32]]) -> Result<Vec<Scores>> {
+        let config = self.engine.config();
+        let mut results: Vec<_> = documents.iter().map(|ids| self.empty(ids)).collect();
+        self.engine.run(documents, |batch| {
+            for (origin, scored) in batch.origins.iter().zip(batch.scored) {
+                let result = &mut results[origin.document];
+                result.logprobs.push(scored.statistics.log_probability());
+                if config.entropy {
+                    result.entropy.push(scored.entropy);
+                }
+            }
+            if config.rank || config.top_k > 0 {
+                let rows: Vec<usize> = (0..batch.scored.len()).collect();
+                batch.logits(&rows, |scored, origins, rows, logits| {
+                    self.rank_rows((scored, origins, rows), documents, logits, &mut results);
+                    Ok(())
+                })?;
+            }
+            Ok(())
+        })?;
+        Ok(results)
+    }
+
+    fn empty(&self, ids: &[u32]) -> Scores {
+        let ScoreConfig { windows, context, .. } = self.engine.config();
+        Scores {
+            tokens: ids.len(),
+            first_scored: usize::from(context.is_empty()),
+            windows: windows.windows(context.len() + ids.len()).count(),
+            ..Scores::default()
+        }
+    }
+
+    /// Ranks and most likely tokens of a chunk of rows.
+    fn rank_rows(
+        &self,
+        (scored, origins, rows): (&[Scored], &[Origin], &[usize]),
+        documents: &[&[u32]],
+        logits: Logits,
+        results: &mut [Scores],
+    ) {
+        let config = self.engine.config();
+        let ranked: Vec<_> = rows
+            .par_iter()
+            .enumerate()
+            .map(|(index, row)| {
+                let origin = origins[*row];
+                let logits = logits.row(index);
+                let rank = config.rank.then(|| rank(logits, documents[origin.document][origin.position]));
+                let log_sum = scored[*row].statistics.log_sum_exp();
+                let top = largest(logits, config.top_k).into_iter();
+                let top = top.map(|token| (token.id, (f64::from(token.logit) - log_sum).min(0.0) as f32));
+                (rank, top.collect::<Vec<_>>())
+            })
+            .collect();
+        for (row, (rank, top)) in rows.iter().zip(ranked) {
+            let result = &mut results[origins[*row].document];
+            result.rank.extend(rank);
+            result.top.extend(top);
+        }
+    }
+}
+
+/// 1 + the number of tokens ahead of `target`: larger logits, and equal ones of lower ids.
+fn rank(logits: &[f32], target: u32) -> u32 {
+    let own = logits[target as usize];
+    let ahead = |(id, logit): (usize, &f32)| *logit > own || (*logit == own && id < target as usize);
+    1 + logits.iter().enumerate().map(|token| u32::from(ahead(token))).sum::<u32>()
+}

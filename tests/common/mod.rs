@@ -1,0 +1,72 @@
+//! What the test binaries share: golden numbers, and comparisons that NaN cannot pass.
+#![allow(dead_code)]
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use safetensors::SafeTensors;
+
+/// The golden families.
+pub const FAMILIES: [&str; 10] = [
+    "gpt2",
+    "llama",
+    "llama-tied",
+    "llama3-rope",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "olmo",
+    "olmo2",
+    "gpt-neox",
+];
+
+/// One family's model folder and what transformers computed with it.
+pub struct Golden {
+    pub folder: PathBuf,
+    ids: Vec<Vec<u32>>,
+    tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
+}
+
+impl Golden {
+    pub fn load(family: &str) -> Self {
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/golden").join(family);
+        let bytes = std::fs::read(folder.join("expect.safetensors")).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let words = |name: &str| -> Vec<[u8; 4]> {
+            file.tensor(name).unwrap().data().chunks_exact(4).map(|word| word.try_into().unwrap()).collect()
+        };
+        let width = file.tensor("input_ids").unwrap().shape()[1];
+        let ids: Vec<u32> = words("input_ids").into_iter().map(u32::from_le_bytes).collect();
+        let tensors = ["logits", "logprobs", "entropy"].map(|name| {
+            let shape = file.tensor(name).unwrap().shape().to_vec();
+            (name.to_owned(), (shape, words(name).into_iter().map(f32::from_le_bytes).collect()))
+        });
+        let ids = ids.chunks_exact(width).map(<[u32]>::to_vec).collect();
+        Self { folder, ids, tensors: tensors.into() }
+    }
+
+    pub fn documents(&self) -> Vec<&[u32]> {
+        self.ids.iter().map(Vec::as_slice).collect()
+    }
+
+    /// Row `row` of a tensor whose first dimension is the batch.
+    pub fn row(&self, name: &str, row: usize) -> &[f32] {
+        let (shape, data) = &self.tensors[name];
+        let len = shape[1..].iter().product::<usize>();
+        &data[row * len..][..len]
+    }
+
+    pub fn logits(&self, row: usize, position: usize) -> &[f32] {
+        let vocabulary = self.tensors["logits"].0[2];
+        &self.row("logits", row)[position * vocabulary..][..vocabulary]
+    }
+}
+
+/// Fails on NaN, on a difference above `limit`, and on different lengths.
+pub fn assert_close(what: &str, ours: &[f32], theirs: &[f32], limit: f32) {
+    assert_eq!(ours.len(), theirs.len(), "{what}: lengths");
+    for (index, (a, b)) in ours.iter().zip(theirs).enumerate() {
+        let error = (a - b).abs();
+        assert!(error <= limit, "{what}[{index}]: {a} against {b}, off by {error}");
+    }
+}
