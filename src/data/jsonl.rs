@@ -115,8 +115,14 @@ impl Spans {
     fn content(&self, line: &str, field: &str) -> Result<Content, String> {
         if let Some(span) = &self.text {
             let raw = &line[span.value.clone()];
-            let text = serde_json::from_str(raw)
-                .map_err(|e| format!("field `{field}`: {}", reason(&e, span.value.start)))?;
+            let text = serde_json::from_str(raw).map_err(|e| {
+                let mut reason = reason(&e, span.value.start);
+                if raw.starts_with('"') {
+                    // Finding the span has checked everything else about a string.
+                    reason = format!("lone surrogate escape: {reason}");
+                }
+                format!("field `{field}`: {reason}")
+            })?;
             return Ok(Content::Text(text));
         }
         let Some(span) = &self.ids else {

@@ -79,6 +79,12 @@ impl Documents {
         self.progress.clone()
     }
 
+    /// The raw bytes of the record that the last [`Error::Record`] was about, without the line's end; of one that
+    /// is too long, its beginning.
+    pub fn refused(&self) -> &[u8] {
+        self.current.as_ref().map_or(&[], |current| &current.buffer)
+    }
+
     /// Opens the next file; false where there is none.
     fn advance(&mut self) -> Result<bool> {
         let Some((file, input)) = self.files.next() else {

@@ -138,7 +138,7 @@ fn partial_path(path: &Path) -> PathBuf {
 
 /// Opens and locks a partial file without touching what is in it.
 fn lock_partial(partial: &Path) -> Result<File> {
-    let busy = || Error::file(partial, "another process is writing this output");
+    let busy = || Error::file(partial, "another process is writing this output, or the name is a link");
     let mut options = File::options();
     let opened = options.write(true).create(true).truncate(false).open(partial);
     let file = opened.map_err(|e| Error::io(partial, e))?;
