@@ -29,14 +29,15 @@ pub struct Reader {
 
 enum Decoder {
     Plain(Raw),
-    Gzip(BufReader<GzipMembers>),
+    Gzip(Box<BufReader<GzipMembers>>),
     Zstd(BufReader<ZstdDecoder<'static, Raw>>),
 }
 
 impl Reader {
-    /// Opens `path` (`-` is standard input) and recognises its compression by its first bytes: every member of a
-    /// gzip file and every frame of a zstd file is read, windows up to 2 GiB (`--long=31`) are accepted, zeros
-    /// after the last gzip member are padding. `progress` counts the file's own, compressed, bytes as they are used.
+    /// Opens `path` (`-` is standard input) and recognises its compression by its first bytes: every member
+    /// of a gzip file and every frame of a zstd file is read, windows up to 2 GiB (`--long=31`) are accepted,
+    /// zeros after the last gzip member are padding. `progress` counts the file's own, compressed, bytes as
+    /// they are used.
     ///
     /// A gzip file cut exactly where a member ends cannot be told from a complete one.
     ///
@@ -61,7 +62,10 @@ impl Reader {
         let raw = Counted { inner, offset: 0, progress };
         let decoder = match compression {
             Compression::None => Decoder::Plain(raw),
-            Compression::Gzip => Decoder::Gzip(BufReader::with_capacity(BUFFER, GzipMembers::new(raw))),
+            Compression::Gzip => {
+                let members = BufReader::with_capacity(BUFFER, GzipMembers::new(raw));
+                Decoder::Gzip(Box::new(members))
+            }
             Compression::Zstd => {
                 let zstd = zstd_decoder(raw).map_err(|e| Error::io(path, e))?;
                 Decoder::Zstd(BufReader::with_capacity(BUFFER, zstd))
@@ -162,7 +166,8 @@ impl<R: BufRead> BufRead for Counted<R> {
     }
 }
 
-/// All members of a gzip file, one after the other. `MultiGzDecoder` would do, were zero padding no error to it.
+/// All members of a gzip file, one after the other. `MultiGzDecoder` would do, were zero padding no error to
+/// it.
 struct GzipMembers {
     /// Absent only after the last member.
     member: Option<GzDecoder<Raw>>,

@@ -33,7 +33,7 @@ pub struct Document {
 /// What a document was read from.
 #[derive(Debug)]
 pub(super) enum Origin {
-    Json(Record),
+    Json(Box<Record>),
     /// A text file; the name under which its text goes into a JSON line.
     Text(Arc<str>),
 }
@@ -47,7 +47,7 @@ impl Document {
         let source: Arc<Path> = Path::new("-").into();
         let (record, content) = Record::parse(line.into(), text_field)
             .map_err(|(_, reason)| Error::Record { path: source.to_path_buf(), line: 1, reason })?;
-        Ok(Self { source, file: 0, line: 1, index: 0, content, origin: Origin::Json(record) })
+        Ok(Self { source, file: 0, line: 1, index: 0, content, origin: Origin::Json(Box::new(record)) })
     }
 
     /// A document from plain text, written as `{"text": …}` where JSON is asked for.
@@ -113,8 +113,9 @@ impl Document {
         }
     }
 
-    /// The document with `patch` applied, as `format` writes it: a JSON object without a line's end, in which only
-    /// the bytes of what was changed differ from the input, or bare text, which leaves everything else out.
+    /// The document with `patch` applied, as `format` writes it: a JSON object without a line's end, in which
+    /// only the bytes of what was changed differ from the input, or bare text, which leaves everything else
+    /// out.
     ///
     /// # Errors
     /// [`Error::Record`] if an edit does not fit the text, or if there is no text where text is asked for.
@@ -150,10 +151,10 @@ impl Document {
     }
 }
 
-/// The stream of the random number generator that belongs to a document: XXH3-64 of a type byte (0 text, 1 ids), the
-/// length (bytes of text or number of ids) as u64, the decoded text in UTF-8 or the ids as u32, then the raw JSON
-/// of the record's `id` if it has one; numbers are little endian. File, line and order play no part, so equal
-/// documents have equal streams.
+/// The stream of the random number generator that belongs to a document: XXH3-64 of a type byte (0 text, 1
+/// ids), the length (bytes of text or number of ids) as u64, the decoded text in UTF-8 or the ids as u32,
+/// then the raw JSON of the record's `id` if it has one; numbers are little endian. File, line and order play
+/// no part, so equal documents have equal streams.
 pub fn stream_key(document: &Document) -> u64 {
     let mut hash = Xxh3::new();
     let mut feed = |kind: u8, length: usize, bytes: &[u8]| {

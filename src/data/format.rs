@@ -24,7 +24,8 @@ pub enum Compression {
 }
 
 impl Format {
-    /// The format that the name asks for, a compression suffix aside; `None` where the extension is not known.
+    /// The format that the name asks for, a compression suffix aside; `None` where the extension is not
+    /// known.
     pub fn from_name(path: &Path) -> Option<Self> {
         let inner = match Compression::from_name(path) {
             Compression::None => path.file_name(),

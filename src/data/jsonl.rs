@@ -46,8 +46,8 @@ struct Span {
 }
 
 impl Record {
-    /// Finds the members of `line`, which is one JSON object, and decodes the text under `field` or else the ids.
-    /// A line that is no such record comes back with the reason.
+    /// Finds the members of `line`, which is one JSON object, and decodes the text under `field` or else the
+    /// ids. A line that is no such record comes back with the reason.
     pub fn parse(line: String, field: &str) -> Result<(Self, Content), (String, String)> {
         let content = Spans::find(&line, field)
             .and_then(|spans| spans.content(&line, field).map(|content| (spans, content)));
@@ -143,7 +143,8 @@ impl Spans {
         }
     }
 
-    /// The members that `patch` takes out, in their order; a new `toedit` goes to the end, the old one is removed.
+    /// The members that `patch` takes out, in their order; a new `toedit` goes to the end, the old one is
+    /// removed.
     fn removed(&self, patch: &Patch) -> Vec<&Span> {
         let candidates = [
             (&self.text, patch.text == Member::Remove),
@@ -208,7 +209,8 @@ impl<'de> Visitor<'de> for SpanVisitor<'de> {
     }
 }
 
-/// The key that a raw JSON string spells; one with a lone surrogate equals no name and comes back as it stands.
+/// The key that a raw JSON string spells; one with a lone surrogate equals no name and comes back as it
+/// stands.
 fn decode_key(raw: &str) -> Cow<'_, str> {
     let body = &raw[1..raw.len() - 1];
     if body.contains('\\') {

@@ -11,7 +11,8 @@
 //! let document = Document::from_json(r#"{"text": "caf\u00e9 noir", "n": 1.0e2}"#, "text")?;
 //! assert_eq!(document.text(), Some("café noir"));
 //! let edits = [TextEdit { start: 6, end: 10, new: "au lait".into() }];
-//! let patch = Patch { text: Member::Set(&edits), metadata: Member::Set(r#"{"changed":1}"#), ..Patch::default() };
+//! let metadata = r#"{"changed":1}"#;
+//! let patch = Patch { text: Member::Set(&edits), metadata: Member::Set(metadata), ..Patch::default() };
 //! let line = document.render(&patch, Format::JsonLines)?;
 //! assert_eq!(line, br#"{"text": "caf\u00e9 au lait", "n": 1.0e2,"toedit":{"changed":1}}"#);
 //! # Ok::<(), toedit::Error>(())

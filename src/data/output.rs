@@ -31,9 +31,9 @@ pub struct Outputs {
 
 impl Outputs {
     /// Decides where documents go. `output` names a file if it is `-` or ends in `.jsonl`, `.json` or `.txt`
-    /// (and `.gz`, `.zst`) and is no folder: that file takes all documents. Otherwise it is a folder, made when
-    /// writing begins, in which each input file has an output of its own name (`stdin.jsonl` for standard input), at its
-    /// place below the input folder.
+    /// (and `.gz`, `.zst`) and is no folder: that file takes all documents. Otherwise it is a folder, made
+    /// when writing begins, in which each input file has an output of its own name (`stdin.jsonl` for
+    /// standard input), at its place below the input folder.
     ///
     /// # Errors
     /// An output that is an input or lies in an input folder; two inputs with one output; a text file

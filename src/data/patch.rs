@@ -61,8 +61,8 @@ pub fn splice(text: &str, edits: &[TextEdit]) -> Result<String, String> {
     Ok(out)
 }
 
-/// The edits of a text as splices of `raw`, the valid JSON string body that spells it and stands at `at` in its
-/// line. Spans between edits keep their escapes, whatever their spelling.
+/// The edits of a text as splices of `raw`, the valid JSON string body that spells it and stands at `at` in
+/// its line. Spans between edits keep their escapes, whatever their spelling.
 pub(super) fn raw_splices(raw: &str, at: usize, edits: &[TextEdit]) -> Result<Vec<Splice>, String> {
     let mut cursor = Cursor { raw, offset: 0, decoded: 0 };
     let mut splices = Vec::with_capacity(edits.len());
@@ -117,8 +117,8 @@ struct Cursor<'a> {
 }
 
 impl Cursor<'_> {
-    /// Moves to the byte `target` of the decoded text and returns its place in the raw body; `None` if that lies
-    /// behind, past the end, or inside a character.
+    /// Moves to the byte `target` of the decoded text and returns its place in the raw body; `None` if that
+    /// lies behind, past the end, or inside a character.
     fn seek(&mut self, target: usize) -> Option<usize> {
         while self.decoded < target {
             let rest = &self.raw.as_bytes()[self.offset..];

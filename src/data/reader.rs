@@ -33,12 +33,13 @@ impl Default for ReadOptions {
 
 /// The documents of a list of files, in order.
 ///
-/// JSON lines: each line that is not blank is one object, in valid UTF-8. A byte order mark before the first line and
-/// blank lines are left out; `\r` before a line's end belongs to the record. An object with text is read as text,
-/// even if it holds `input_ids` too. A text file is one document, a byte order mark being part of its text.
+/// JSON lines: each line that is not blank is one object, in valid UTF-8. A byte order mark before the first
+/// line and blank lines are left out; `\r` before a line's end belongs to the record. An object with text is
+/// read as text, even if it holds `input_ids` too. A text file is one document, a byte order mark being part
+/// of its text.
 ///
-/// [`Error::Record`] concerns one record: the iterator goes on behind it. After any other error the rest of that file is
-/// lost, and the iterator ends.
+/// [`Error::Record`] concerns one record: the iterator goes on behind it. After any other error the rest of
+/// that file is lost, and the iterator ends.
 pub struct Documents {
     files: std::iter::Enumerate<vec::IntoIter<InputFile>>,
     field: Arc<str>,
@@ -79,8 +80,8 @@ impl Documents {
         self.progress.clone()
     }
 
-    /// The raw bytes of the record that the last [`Error::Record`] was about, without the line's end; of one that
-    /// is too long, its beginning.
+    /// The raw bytes of the record that the last [`Error::Record`] was about, without the line's end; of one
+    /// that is too long, its beginning.
     pub fn refused(&self) -> &[u8] {
         self.current.as_ref().map_or(&[], |current| &current.buffer)
     }
@@ -142,7 +143,7 @@ impl Current {
                     self.buffer = line.into_bytes();
                     self.error(reason)
                 })?;
-                (content, Origin::Json(record))
+                (content, Origin::Json(Box::new(record)))
             }
         };
         let (source, file, line, index) = (self.reader.path().clone(), self.file, self.line, self.index);

@@ -11,9 +11,9 @@ use super::format::Compression;
 use super::source::is_dash;
 use crate::{Error, Result};
 
-/// A compressed or plain file in the making. It grows as `.NAME.partial` beside its place, locked against other
-/// processes, and takes its name in [`Sink::finish`]; dropped before, it leaves the partial file and whatever stood
-/// under the name. `-` is standard output, written straight through.
+/// A compressed or plain file in the making. It grows as `.NAME.partial` beside its place, locked against
+/// other processes, and takes its name in [`Sink::finish`]; dropped before, it leaves the partial file and
+/// whatever stood under the name. `-` is standard output, written straight through.
 pub struct Sink {
     path: PathBuf,
     overwrite: bool,
@@ -27,10 +27,12 @@ enum Target {
 }
 
 impl Sink {
-    /// Whether [`Sink::create`] can be expected to work: to be asked before anything long begins. Changes nothing.
+    /// Whether [`Sink::create`] can be expected to work: to be asked before anything long begins. Changes
+    /// nothing.
     ///
     /// # Errors
-    /// The output exists and `overwrite` is false, or is no regular file; its folder is missing or not writable.
+    /// The output exists and `overwrite` is false, or is no regular file; its folder is missing or not
+    /// writable.
     pub fn check(path: &Path, overwrite: bool) -> Result<()> {
         if is_dash(path) {
             return Ok(());
@@ -39,8 +41,8 @@ impl Sink {
         check_writable(parent(path))
     }
 
-    /// Opens the partial file of `path`, emptying what an earlier run left in it. The compression is the one that
-    /// the name asks for.
+    /// Opens the partial file of `path`, emptying what an earlier run left in it. The compression is the one
+    /// that the name asks for.
     ///
     /// # Errors
     /// As [`Sink::check`]; another process is writing the same output; the system refuses.
@@ -72,11 +74,12 @@ impl Sink {
         self.encoder.write_all(bytes).map_err(|e| Error::io(&self.path, e))
     }
 
-    /// Completes the output: ends the compressed stream, writes and syncs every byte, gives the file its name and
-    /// syncs the folder.
+    /// Completes the output: ends the compressed stream, writes and syncs every byte, gives the file its name
+    /// and syncs the folder.
     ///
     /// # Errors
-    /// Any byte could not be made durable, or another file has taken the name meanwhile: the partial file stays.
+    /// Any byte could not be made durable, or another file has taken the name meanwhile: the partial file
+    /// stays.
     pub fn finish(self) -> Result<()> {
         let Self { path, overwrite, encoder } = self;
         let target = encoder.finish().map_err(|e| Error::io(&path, e))?;

@@ -31,10 +31,10 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// Expands `paths`, in their order. `-` is standard input. A file is read whatever its name. A folder stands for
-    /// the `.jsonl`, `.json` and `.txt` files in it and in its subfolders, compressed or not, in order of
-    /// their names, folders and files alike; hidden ones are skipped, links are followed, other names are passed
-    /// over with a warning in the log.
+    /// Expands `paths`, in their order. `-` is standard input. A file is read whatever its name. A folder
+    /// stands for the `.jsonl`, `.json` and `.txt` files in it and in its subfolders, compressed or not, in
+    /// order of their names, folders and files alike; hidden ones are skipped, links are followed, other
+    /// names are passed over with a warning in the log.
     ///
     /// # Errors
     /// A path is missing, cannot be opened, or is neither a file, a folder nor a pipe; a folder holds no

@@ -144,7 +144,8 @@ fn members() -> impl Strategy<Value = Vec<String>> {
     })
 }
 
-/// A record's line before and after the body of its text, the spelled text, and which characters get replaced.
+/// A record's line before and after the body of its text, the spelled text, and which characters get
+/// replaced.
 #[derive(Debug, Clone)]
 struct Case {
     head: String,
@@ -186,6 +187,15 @@ impl Case {
     }
 }
 
+/// The value that a member of that name has.
+fn value(name: &str) -> String {
+    match name {
+        "text" => r#""t""#.to_owned(),
+        "input_ids" => "[1]".to_owned(),
+        name => format!("\"{name}\""),
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
@@ -222,11 +232,6 @@ proptest! {
         if !present.contains(&"text") {
             present.push("text");
         }
-        let value = |name: &str| match name {
-            "text" => r#""t""#.to_owned(),
-            "input_ids" => "[1]".to_owned(),
-            name => format!("\"{name}\""),
-        };
         let members: Vec<_> = present.iter().map(|name| format!("\"{name}\": {}", value(name))).collect();
         let document = Document::from_json(format!("{{{}}}", members.join(", ")), "text").unwrap();
         let patch = Patch {
@@ -236,25 +241,21 @@ proptest! {
         };
         let patched = document.render(&patch, Format::JsonLines).unwrap();
 
-        let mut expected: Vec<(String, String)> = Vec::new();
+        let mut expected = Vec::new();
         for name in &present {
             match *name {
                 "text" if remove_text => {}
                 "toedit" if metadata > 0 => {}
-                "input_ids" if ids == 2 => {}
-                "input_ids" if ids == 1 => expected.push(("input_ids".into(), "[2]".into())),
-                name => expected.push((name.into(), value(name))),
+                "input_ids" if ids > 0 => expected.extend((ids == 1).then(|| r#""input_ids":[2]"#.to_owned())),
+                name => expected.push(format!("\"{name}\":{}", value(name))),
             }
         }
         if ids == 1 && !present.contains(&"input_ids") {
-            expected.push(("input_ids".into(), "[2]".into()));
+            expected.push(r#""input_ids":[2]"#.to_owned());
         }
-        if metadata == 1 {
-            expected.push(("toedit".into(), "3".into()));
-        }
+        expected.extend((metadata == 1).then(|| r#""toedit":3"#.to_owned()));
         let compact: String = String::from_utf8(patched).unwrap().chars().filter(|c| *c != ' ').collect();
-        let listed: Vec<_> = expected.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
-        prop_assert_eq!(&compact, &format!("{{{}}}", listed.join(",")));
+        prop_assert_eq!(&compact, &format!("{{{}}}", expected.join(",")));
         prop_assert!(serde_json::from_str::<Value>(&compact).is_ok());
     }
 }

@@ -32,47 +32,49 @@ fn good_records() {
     }
 }
 
+/// Lines that are no records, and what is said about them.
+const BAD: &[(&str, &str)] = &[
+    ("[]", "expected one JSON object"),
+    ("null", "expected one JSON object"),
+    ("\"text\"", "expected one JSON object"),
+    ("{}", "neither field `text` nor `input_ids`"),
+    (r#"{"Text":"x"}"#, "neither field `text` nor `input_ids`"),
+    (r#"{"inner":{"text":"x"}}"#, "neither field `text`"),
+    (r#"{"text":null}"#, "field `text`: invalid type: null, expected a string"),
+    (r#"{"text":5}"#, "field `text`: invalid type: integer `5`"),
+    (r#"{"text":["a"]}"#, "field `text`: invalid type"),
+    (r#"{"text":"a","text":"a"}"#, "field `text` occurs twice"),
+    (r#"{"text":"a","te\u0078t":"a"}"#, "field `text` occurs twice"),
+    (r#"{"text":"a","id":1,"id":2}"#, "field `id` occurs twice"),
+    (r#"{"text":"a","toedit":1,"toedit":2}"#, "field `toedit` occurs twice"),
+    (r#"{"input_ids":[1],"input_ids":[1]}"#, "field `input_ids` occurs twice"),
+    (r#"{"text":"\ud800"}"#, "field `text`: lone surrogate"),
+    (r#"{"text":"\ud800\u0041"}"#, "surrogate"),
+    (r#"{"text":"\udc00"}"#, "surrogate"),
+    (r#"{"text":"\u12"}"#, "escape"),
+    (r#"{"text":"\x"}"#, "escape"),
+    ("{\"text\":\"a\tb\"}", "control character"),
+    ("{\"text\":\"a\0b\"}", "control character"),
+    (r#"{"text":"a","x":NaN}"#, "expected value"),
+    (r#"{"text":"a","x":Infinity}"#, "expected value"),
+    (r#"{"text":"a","x":01}"#, "invalid number"),
+    (r#"{"text":"a"} x"#, "trailing characters"),
+    (r#"{"text":"a"}{"text":"b"}"#, "trailing characters"),
+    (r#"{"text":"a",}"#, "trailing comma"),
+    (r#"{"text":"a""#, "EOF"),
+    (r#"{"text":"a"#, "EOF"),
+    ("{'text':'a'}", "key must be a string"),
+    (r#"{"input_ids":"x"}"#, "field `input_ids`: invalid type"),
+    (r#"{"input_ids":[1.0]}"#, "field `input_ids`: invalid type"),
+    (r#"{"input_ids":[-1]}"#, "field `input_ids`: invalid value: integer `-1`"),
+    (r#"{"input_ids":[4294967296]}"#, "field `input_ids`: invalid value"),
+    (r#"{"input_ids":[null]}"#, "field `input_ids`: invalid type"),
+];
+
 #[test]
 fn bad_records() {
-    let table: &[(&str, &str)] = &[
-        ("[]", "expected one JSON object"),
-        ("null", "expected one JSON object"),
-        ("\"text\"", "expected one JSON object"),
-        ("{}", "neither field `text` nor `input_ids`"),
-        (r#"{"Text":"x"}"#, "neither field `text` nor `input_ids`"),
-        (r#"{"inner":{"text":"x"}}"#, "neither field `text`"),
-        (r#"{"text":null}"#, "field `text`: invalid type: null, expected a string"),
-        (r#"{"text":5}"#, "field `text`: invalid type: integer `5`"),
-        (r#"{"text":["a"]}"#, "field `text`: invalid type"),
-        (r#"{"text":"a","text":"a"}"#, "field `text` occurs twice"),
-        (r#"{"text":"a","te\u0078t":"a"}"#, "field `text` occurs twice"),
-        (r#"{"text":"a","id":1,"id":2}"#, "field `id` occurs twice"),
-        (r#"{"text":"a","toedit":1,"toedit":2}"#, "field `toedit` occurs twice"),
-        (r#"{"input_ids":[1],"input_ids":[1]}"#, "field `input_ids` occurs twice"),
-        (r#"{"text":"\ud800"}"#, "field `text`: lone surrogate"),
-        (r#"{"text":"\ud800\u0041"}"#, "surrogate"),
-        (r#"{"text":"\udc00"}"#, "surrogate"),
-        (r#"{"text":"\u12"}"#, "escape"),
-        (r#"{"text":"\x"}"#, "escape"),
-        ("{\"text\":\"a\tb\"}", "control character"),
-        ("{\"text\":\"a\0b\"}", "control character"),
-        (r#"{"text":"a","x":NaN}"#, "expected value"),
-        (r#"{"text":"a","x":Infinity}"#, "expected value"),
-        (r#"{"text":"a","x":01}"#, "invalid number"),
-        (r#"{"text":"a"} x"#, "trailing characters"),
-        (r#"{"text":"a"}{"text":"b"}"#, "trailing characters"),
-        (r#"{"text":"a",}"#, "trailing comma"),
-        (r#"{"text":"a""#, "EOF"),
-        (r#"{"text":"a"#, "EOF"),
-        ("{'text':'a'}", "key must be a string"),
-        (r#"{"input_ids":"x"}"#, "field `input_ids`: invalid type"),
-        (r#"{"input_ids":[1.0]}"#, "field `input_ids`: invalid type"),
-        (r#"{"input_ids":[-1]}"#, "field `input_ids`: invalid value: integer `-1`"),
-        (r#"{"input_ids":[4294967296]}"#, "field `input_ids`: invalid value"),
-        (r#"{"input_ids":[null]}"#, "field `input_ids`: invalid type"),
-    ];
     let folder = tempfile::tempdir().unwrap();
-    for (line, what) in table {
+    for (line, what) in BAD {
         let good = r#"{"text":"good"}"#;
         let path = put(folder.path(), "a.jsonl", format!("{good}\n\n{line}\n{good}\n"));
         let mut documents = documents(&path);
