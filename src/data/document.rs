@@ -1,0 +1,176 @@
+//! A document: its content, where it came from, and how it is written back.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use xxhash_rust::xxh3::Xxh3;
+
+use super::format::Format;
+use super::jsonl::Record;
+use super::patch::{Member, Patch, quoted, splice};
+use crate::{Error, Result};
+
+/// What a document holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Text, decoded.
+    Text(String),
+    /// Token ids.
+    Ids(Vec<u32>),
+}
+
+/// One record of an input, with all that is needed to write it back.
+#[derive(Debug)]
+pub struct Document {
+    pub(super) source: Arc<Path>,
+    pub(super) file: usize,
+    pub(super) line: u64,
+    pub(super) index: u64,
+    pub(super) content: Content,
+    pub(super) origin: Origin,
+}
+
+/// What a document was read from.
+#[derive(Debug)]
+pub(super) enum Origin {
+    Json(Box<Record>),
+    /// A text file; the name under which its text goes into a JSON line.
+    Text(Arc<str>),
+}
+
+impl Document {
+    /// A document from one JSON object, its text under `text_field` or else ids under `input_ids`.
+    ///
+    /// # Errors
+    /// [`Error::Record`] (at `-`, line 1) if the object is malformed or holds neither.
+    pub fn from_json(line: impl Into<String>, text_field: &str) -> Result<Self> {
+        let source: Arc<Path> = Path::new("-").into();
+        let (record, content) = Record::parse(line.into(), text_field)
+            .map_err(|(_, reason)| Error::Record { path: source.to_path_buf(), line: 1, reason })?;
+        Ok(Self { source, file: 0, line: 1, index: 0, content, origin: Origin::Json(Box::new(record)) })
+    }
+
+    /// A document from plain text, written as `{"text": …}` where JSON is asked for.
+    pub fn from_text(text: impl Into<String>) -> Self {
+        let (source, content) = (Path::new("-").into(), Content::Text(text.into()));
+        Self { source, file: 0, line: 1, index: 0, content, origin: Origin::Text("text".into()) }
+    }
+
+    /// The file it was read from; `-` is standard input.
+    pub fn source(&self) -> &Arc<Path> {
+        &self.source
+    }
+
+    /// The number of that file among the inputs, from 0.
+    pub fn file(&self) -> usize {
+        self.file
+    }
+
+    /// Its line in the decompressed file, from 1 (always 1 for a text file).
+    pub fn line(&self) -> u64 {
+        self.line
+    }
+
+    /// Its number among the documents of its file, from 0. Records that could not be read are not counted.
+    pub fn index(&self) -> u64 {
+        self.index
+    }
+
+    /// Text or ids.
+    pub fn content(&self) -> &Content {
+        &self.content
+    }
+
+    /// The text, unless the document consists of ids.
+    pub fn text(&self) -> Option<&str> {
+        match &self.content {
+            Content::Text(text) => Some(text),
+            Content::Ids(_) => None,
+        }
+    }
+
+    /// The token ids, unless the document consists of text.
+    pub fn ids(&self) -> Option<&[u32]> {
+        match &self.content {
+            Content::Ids(ids) => Some(ids),
+            Content::Text(_) => None,
+        }
+    }
+
+    /// The raw JSON of the record's `id`.
+    pub fn id(&self) -> Option<&str> {
+        match &self.origin {
+            Origin::Json(record) => record.id(),
+            Origin::Text(_) => None,
+        }
+    }
+
+    /// The raw JSON of the `toedit` object that an earlier run left in the record.
+    pub fn metadata(&self) -> Option<&str> {
+        match &self.origin {
+            Origin::Json(record) => record.metadata(),
+            Origin::Text(_) => None,
+        }
+    }
+
+    /// The document with `patch` applied, as `format` writes it: a JSON object without a line's end, in which
+    /// only the bytes of what was changed differ from the input, or bare text, which leaves everything else
+    /// out.
+    ///
+    /// # Errors
+    /// [`Error::Record`] if an edit does not fit the text, or if there is no text where text is asked for.
+    pub fn render(&self, patch: &Patch, format: Format) -> Result<Vec<u8>> {
+        let rendered = match (format, &self.origin) {
+            (Format::JsonLines, Origin::Json(record)) => record.patched(patch),
+            (Format::JsonLines, Origin::Text(field)) => self.as_record(field, patch),
+            (Format::Text, _) => self.as_text(patch),
+        };
+        rendered.map_err(|reason| self.error(reason))
+    }
+
+    /// An error about this document, naming file and line.
+    pub fn error(&self, reason: impl Into<String>) -> Error {
+        Error::Record { path: self.source.to_path_buf(), line: self.line, reason: reason.into() }
+    }
+
+    fn as_record(&self, field: &str, patch: &Patch) -> Result<Vec<u8>, String> {
+        let text = self.text().unwrap_or_default();
+        let line = format!("{{{}:{}}}", quoted(field), quoted(text));
+        let (record, _) = Record::parse(line, field).map_err(|(_, reason)| reason)?;
+        record.patched(patch)
+    }
+
+    fn as_text(&self, patch: &Patch) -> Result<Vec<u8>, String> {
+        match (&self.content, patch.text) {
+            (Content::Ids(_), _) | (_, Member::Remove) => {
+                Err("a text file can hold text only, not ids".into())
+            }
+            (Content::Text(text), Member::Set(edits)) => splice(text, edits).map(String::into_bytes),
+            (Content::Text(text), Member::Keep) => Ok(text.clone().into_bytes()),
+        }
+    }
+}
+
+/// The stream of the random number generator that belongs to a document: XXH3-64 of a type byte (0 text, 1
+/// ids), the length (bytes of text or number of ids) as u64, the decoded text in UTF-8 or the ids as u32,
+/// then the raw JSON of the record's `id` if it has one; numbers are little endian. File, line and order play
+/// no part, so equal documents have equal streams.
+pub fn stream_key(document: &Document) -> u64 {
+    let mut hash = Xxh3::new();
+    let mut feed = |kind: u8, length: usize, bytes: &[u8]| {
+        hash.update(&[kind]);
+        hash.update(&(length as u64).to_le_bytes());
+        hash.update(bytes);
+    };
+    match document.content() {
+        Content::Text(text) => feed(0, text.len(), text.as_bytes()),
+        Content::Ids(ids) => {
+            let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+            feed(1, ids.len(), &bytes);
+        }
+    }
+    if let Some(id) = document.id() {
+        hash.update(id.as_bytes());
+    }
+    hash.digest()
+}
