@@ -12,7 +12,7 @@ pub mod score;
 pub mod signals;
 
 use std::ffi::OsString;
-use std::io::{ErrorKind, Write, stdout};
+use std::io::{ErrorKind, Write, stderr, stdout};
 use std::path::Path;
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -83,12 +83,11 @@ impl Failure {
     pub fn report(&self) -> u8 {
         match self {
             Self::Arguments(error) => {
-                // Nothing is left to say where standard error itself is closed.
                 let _ = error.print();
                 error.exit_code() as u8
             }
             Self::Run(error) => {
-                eprintln!("toedit: {error}");
+                print_error(&format!("toedit: {error}"));
                 error.exit_status()
             }
         }
@@ -148,6 +147,11 @@ fn show_config(root: &clap::Command, matches: &ArgMatches) -> Result<u8> {
         print(config_file::show(command, matches)?.as_bytes())?;
     }
     Ok(0)
+}
+
+/// A line on standard error. Where that is closed there is nothing left to say it with.
+fn print_error(line: &str) {
+    let _ = writeln!(stderr(), "{line}");
 }
 
 /// Writes to standard output. A reader that has gone away, as `head` does, is no failure.

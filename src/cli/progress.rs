@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::args::{CommonArgs, LogFormat};
+use super::print_error;
 
 const INTERVAL: Duration = Duration::from_secs(10);
 
@@ -69,8 +70,8 @@ impl Progress {
                 self.bar.set_position(bytes_read);
                 self.bar.set_message(state().counts());
             }
-            Mode::Lines if self.is_due() => eprintln!("{}", state().text()),
-            Mode::Json if self.is_due() => eprintln!("{}", state().json()),
+            Mode::Lines if self.is_due() => print_error(&state().text()),
+            Mode::Json if self.is_due() => print_error(&state().json()),
             Mode::Lines | Mode::Json => {}
         }
     }

@@ -45,3 +45,37 @@ impl Interrupt {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use signal_hook::low_level::raise;
+
+    use super::*;
+
+    /// Signals end or mark the whole process, so each case runs in one of its own: this test, started again.
+    const CASE: &str = "TOEDIT_TEST_SIGNALS";
+
+    #[test]
+    fn the_first_signal_is_told_and_the_second_ends_the_process() {
+        if let Ok(case) = std::env::var(CASE) {
+            return raise_in_turn(&case);
+        }
+        for (case, status) in [("2", 0), ("15", 0), ("2 2", 130), ("15 15", 143), ("2 15", 143)] {
+            let name = "cli::signals::tests::the_first_signal_is_told_and_the_second_ends_the_process";
+            let mut command = Command::new(std::env::current_exe().unwrap());
+            let output = command.args(["--exact", name]).env(CASE, case).output().unwrap();
+            assert_eq!(output.status.code(), Some(status), "{case}");
+        }
+    }
+
+    fn raise_in_turn(signals: &str) {
+        let interrupt = Interrupt::install().unwrap();
+        assert_eq!(interrupt.requested(), None);
+        for signal in signals.split(' ').map(|number| number.parse().unwrap()) {
+            raise(signal).unwrap();
+            assert_eq!(interrupt.clone().requested(), Some(signal));
+        }
+    }
+}

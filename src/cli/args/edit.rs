@@ -51,7 +51,7 @@ pub struct FormArgs {
     /// Leave out the `toedit` object with the counts of each record
     #[arg(long)]
     pub no_metadata: bool,
-    /// Print the first N documents with their edits, then the summary; write nothing [default: 10]
+    /// Print the first N documents with their edits, then the summary; write nothing (N is 10 where left out)
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "10", value_parser = at_least(1))]
     #[arg(conflicts_with = "dry_run")]
     pub diff: Option<usize>,

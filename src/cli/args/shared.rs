@@ -170,6 +170,6 @@ impl Missing {
         if self.0.is_empty() {
             return Ok(());
         }
-        Err(Error::Usage(format!("missing {}\nfor example: {example}", self.0.join(" and "))))
+        Err(Error::Usage(format!("missing {}\nfor example: {example}", self.0.join(", "))))
     }
 }
