@@ -1,1 +1,164 @@
-//! (to be written)
+//! The command: arguments, configuration, progress and signals. What it computes is the library's.
+
+pub mod args;
+pub mod completions;
+mod config_file;
+pub mod edit;
+pub mod info;
+mod logging;
+pub mod progress;
+pub mod revert;
+pub mod score;
+pub mod signals;
+
+use std::ffi::OsString;
+use std::io::{ErrorKind, Write, stderr, stdout};
+use std::path::Path;
+
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::{Error, Result};
+use args::{CommonArgs, EditArgs, InfoArgs, RevertArgs, ScoreArgs};
+use completions::CompletionsArgs;
+
+/// Token-level editing of text corpora: score every token with a causal language model, resample the ones it finds too predictable.
+#[derive(Debug, Parser)]
+#[command(name = "toedit", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Log-probabilities and perplexity of each document
+    Score(Box<ScoreArgs>),
+    /// The method: an edited corpus
+    Edit(Box<EditArgs>),
+    /// The original, from edited text and provenance
+    Revert(Box<RevertArgs>),
+    /// What is built in, what the machine has, and a model's card
+    Info(Box<InfoArgs>),
+    /// A completion script for a shell
+    Completions(CompletionsArgs),
+}
+
+impl Command {
+    fn common(&self) -> Option<&CommonArgs> {
+        match self {
+            Self::Score(args) => Some(&args.common),
+            Self::Edit(args) => Some(&args.common),
+            Self::Revert(args) => Some(&args.common),
+            Self::Info(args) => Some(&args.common),
+            Self::Completions(_) => None,
+        }
+    }
+
+    fn run(&self) -> Result<u8> {
+        match self {
+            Self::Score(args) => score::run(args),
+            Self::Edit(args) => edit::run(args),
+            Self::Revert(args) => revert::run(args),
+            Self::Info(args) => info::run(args),
+            Self::Completions(args) => completions::run(args),
+        }
+    }
+}
+
+/// Why a command line was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The parser's word: wrong usage, or the help or version that was asked for.
+    #[error(transparent)]
+    Arguments(#[from] clap::Error),
+    /// Anything later.
+    #[error(transparent)]
+    Run(#[from] Error),
+}
+
+impl Failure {
+    /// Prints the message where it belongs and gives the exit status.
+    pub fn report(&self) -> u8 {
+        match self {
+            Self::Arguments(error) => {
+                let _ = error.print();
+                error.exit_code() as u8
+            }
+            Self::Run(error) => {
+                print_error(&format!("toedit: {error}"));
+                error.exit_status()
+            }
+        }
+    }
+}
+
+/// Carries out a command line (the program's name first) and gives the exit status.
+///
+/// # Errors
+/// [`Failure`], whose [`report`](Failure::report) gives the status.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<u8, Failure> {
+    let mut root = Cli::command();
+    let matches = parse(&mut root, args.into_iter().collect())?;
+    let cli = Cli::from_arg_matches(&matches)?;
+    if let Some(common) = cli.command.common() {
+        if common.show_config {
+            return Ok(show_config(&root, &matches)?);
+        }
+        logging::install(common);
+    }
+    Ok(cli.command.run()?)
+}
+
+/// Parses twice where there is a configuration file: once to learn what the command line says, once with the rest of the file added.
+fn parse(root: &mut clap::Command, mut args: Vec<OsString>) -> Result<ArgMatches, Failure> {
+    let matches = root.try_get_matches_from_mut(&args)?;
+    let cli = Cli::from_arg_matches(&matches)?;
+    let Some(file) = cli.command.common().and_then(|common| common.config.as_deref()) else {
+        return Ok(matches);
+    };
+    let Some((command, command_matches)) = subcommand(root, &matches) else { return Ok(matches) };
+    let added = config_file::arguments(file, root, command, command_matches)?;
+    // Right after the command's name: further on, a `--` would turn them into positional ones.
+    let name = command.get_name();
+    let at = args.iter().position(|arg| arg == name).map_or(args.len(), |position| position + 1);
+    args.splice(at..at, added);
+    Ok(root.try_get_matches_from_mut(&args).map_err(|error| in_file(file, &error))?)
+}
+
+fn subcommand<'a>(
+    root: &'a clap::Command,
+    matches: &'a ArgMatches,
+) -> Option<(&'a clap::Command, &'a ArgMatches)> {
+    let (name, matches) = matches.subcommand()?;
+    Some((root.find_subcommand(name)?, matches))
+}
+
+/// The command line by itself was fine, so the parser's complaint is about the file.
+fn in_file(file: &Path, error: &clap::Error) -> Error {
+    let text = error.to_string();
+    let reason = text.split("\n\n").next().unwrap_or(&text).trim_start_matches("error: ");
+    Error::Usage(format!("{}: {}", file.display(), reason.trim()))
+}
+
+fn show_config(root: &clap::Command, matches: &ArgMatches) -> Result<u8> {
+    if let Some((command, matches)) = subcommand(root, matches) {
+        print(config_file::show(command, matches)?.as_bytes())?;
+    }
+    Ok(0)
+}
+
+/// A line on standard error. Where that is closed there is nothing left to say it with.
+fn print_error(line: &str) {
+    let _ = writeln!(stderr(), "{line}");
+}
+
+/// Writes to standard output. A reader that has gone away, as `head` does, is no failure.
+fn print(bytes: &[u8]) -> Result<()> {
+    let mut stdout = stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::io("standard output", error)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,163 @@
+//! Arguments of `toedit edit`.
+
+use clap::{Args, ValueEnum};
+
+use super::shared::{CommonArgs, InputArgs, Missing, ModelArgs, OutputArgs, RunArgs, WindowArgs};
+use super::values::{at_least, mass, temperature, threshold};
+use crate::{Error, Result};
+
+/// The method: an edited corpus.
+#[derive(Args, Clone, Debug)]
+pub struct EditArgs {
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// What to read.
+    #[command(flatten)]
+    pub input: InputArgs,
+    /// What to write.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// What the records hold.
+    #[command(flatten)]
+    pub form: FormArgs,
+    /// Which tokens are edited.
+    #[command(flatten)]
+    pub rules: RuleArgs,
+    /// How a replacement is drawn.
+    #[command(flatten)]
+    pub sampler: SamplerArgs,
+    /// How a document meets the window.
+    #[command(flatten)]
+    pub window: WindowArgs,
+    /// Where and how to compute.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// What the edited records hold, and runs that write nothing.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Output")]
+pub struct FormArgs {
+    /// Record every edit, so that `toedit revert` can undo it
+    #[arg(long, conflicts_with = "no_metadata")]
+    pub provenance: bool,
+    /// Text, ids (as `input_ids`), or both
+    #[arg(long, value_enum, value_name = "FORM", default_value_t = EmitArg::Text)]
+    pub emit: EmitArg,
+    /// Leave out the `toedit` object with the counts of each record
+    #[arg(long)]
+    pub no_metadata: bool,
+    /// Print the first N documents with their edits, then the summary; write nothing (N is 10 where left out)
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "10", value_parser = at_least(1))]
+    #[arg(conflicts_with = "dry_run")]
+    pub diff: Option<usize>,
+    /// Count and estimate; write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// What an edited record holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EmitArg {
+    /// The edited text (the edited ids where the input is ids).
+    Text,
+    /// The edited ids.
+    Ids,
+    /// Text and ids.
+    Both,
+}
+
+/// Which tokens are edited. The group is one setting: any of it on the command line replaces all of it in a configuration file.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Rules")]
+#[group(id = super::super::config_file::RULES)]
+pub struct RuleArgs {
+    /// Rules by name; any other rule replaces them
+    #[arg(long, value_enum, value_name = "NAME", default_value_t = StrategyArg::UpRevise)]
+    pub strategy: StrategyArg,
+    /// Resample tokens with p >= T
+    #[arg(long, value_name = "T", value_parser = threshold, allow_negative_numbers = true)]
+    pub resample_above: Option<f64>,
+    /// Resample tokens with p < T
+    #[arg(long, value_name = "T", value_parser = threshold, allow_negative_numbers = true)]
+    pub resample_below: Option<f64>,
+    /// Drop tokens with p >= T
+    #[arg(long, value_name = "T", value_parser = threshold, allow_negative_numbers = true)]
+    pub drop_above: Option<f64>,
+    /// Drop tokens with p < T
+    #[arg(long, value_name = "T", value_parser = threshold, allow_negative_numbers = true)]
+    pub drop_below: Option<f64>,
+    /// A rule such as 'p<=0.1:resample' or '0.2<=p<0.3:keep'; repeatable, the first that holds decides
+    #[arg(long, value_name = "RULE")]
+    pub rule: Vec<String>,
+}
+
+/// A named list of rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StrategyArg {
+    /// p >= 0.99 → resample, at temperature 1.5
+    UpRevise,
+    /// p >= 0.99 → resample, p < 0.001 → drop, at temperature 1
+    LowDropUpRevise,
+    /// p < 0.001 → drop
+    Filtering,
+}
+
+/// How a replacement is drawn.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Sampling")]
+pub struct SamplerArgs {
+    /// Where candidates come from
+    #[arg(long, value_enum, value_name = "SAMPLER", default_value_t = SamplerArg::TopK)]
+    pub sampler: SamplerArg,
+    /// Candidates of the sampler top-k
+    #[arg(long, value_name = "K", value_parser = at_least(1), default_value_t = 8)]
+    pub top_k: usize,
+    /// Probability mass of the candidates of the sampler top-p
+    #[arg(long, value_name = "P", value_parser = mass)]
+    pub top_p: Option<f64>,
+    /// Divides the logits before the draw [default: the strategy's, else 1.5]
+    #[arg(long, value_name = "B", value_parser = temperature)]
+    pub temperature: Option<f64>,
+    /// Never draw the token that is there already
+    #[arg(long)]
+    pub exclude_original: bool,
+}
+
+/// Where the candidates of a replacement come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SamplerArg {
+    /// The K most likely tokens
+    TopK,
+    /// The most likely tokens up to a mass of P
+    TopP,
+    /// The whole vocabulary
+    Full,
+    /// The whole vocabulary, by up to 64 proposals
+    Rejection,
+}
+
+impl EditArgs {
+    /// Whether the run writes an output.
+    pub fn writes(&self) -> bool {
+        self.form.diff.is_none() && !self.form.dry_run
+    }
+
+    /// Checks that everything needed was given.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] naming what is missing.
+    pub fn check(&self) -> Result<()> {
+        let missing = Missing::default().model(&self.model).input(&self.input);
+        let missing = if self.writes() { missing.output(&self.output) } else { missing };
+        missing.check("toedit edit --model assets/tiny --input assets/sample.jsonl --diff")?;
+        if self.sampler.sampler == SamplerArg::TopP && self.sampler.top_p.is_none() {
+            return Err(Error::Usage("the sampler top-p needs --top-p P, above 0 and at most 1".into()));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,17 @@
+//! The arguments of each command as plain structs. Rules and paths are kept as they were written; what they mean is settled where
+//! they are used.
+
+mod edit;
+mod info;
+mod revert;
+mod score;
+mod shared;
+mod values;
+
+pub use edit::{EditArgs, EmitArg, FormArgs, RuleArgs, SamplerArg, SamplerArgs, StrategyArg};
+pub use info::InfoArgs;
+pub use revert::RevertArgs;
+pub use score::{ScoreArgs, TokenArgs};
+pub(crate) use shared::default_threads;
+pub use shared::{BosArg, CommonArgs, InputArgs, LogFormat, ModelArgs, OutputArgs, RunArgs, WindowArgs};
+pub use values::{DeviceArg, DtypeArg};

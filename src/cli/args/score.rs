@@ -1,0 +1,72 @@
+//! Arguments of `toedit score`.
+
+use clap::Args;
+
+use super::shared::{CommonArgs, InputArgs, Missing, ModelArgs, OutputArgs, RunArgs, WindowArgs};
+use super::values::at_least;
+use crate::Result;
+
+/// Log-probabilities and perplexity of each document.
+#[derive(Args, Clone, Debug)]
+pub struct ScoreArgs {
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// What to read.
+    #[command(flatten)]
+    pub input: InputArgs,
+    /// What to write.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// What to write for each token.
+    #[command(flatten)]
+    pub tokens: TokenArgs,
+    /// How a document meets the window.
+    #[command(flatten)]
+    pub window: WindowArgs,
+    /// Where and how to compute.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// What to write for each token.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Per token")]
+pub struct TokenArgs {
+    /// Write each token's id and log-probability
+    #[arg(long)]
+    pub per_token: bool,
+    /// Write the entropy of each prediction, in nats (implies --per-token)
+    #[arg(long)]
+    pub entropy: bool,
+    /// Write the rank of each token, 1 being the most likely (implies --per-token)
+    #[arg(long)]
+    pub rank: bool,
+    /// Write the K most likely tokens with their log-probabilities (implies --per-token)
+    #[arg(long, value_name = "K", value_parser = at_least(1))]
+    pub top_k: Option<usize>,
+}
+
+impl TokenArgs {
+    /// Whether anything is written per token.
+    pub fn any(&self) -> bool {
+        self.per_token || self.entropy || self.rank || self.top_k.is_some()
+    }
+}
+
+impl ScoreArgs {
+    /// Checks that everything needed was given.
+    ///
+    /// # Errors
+    /// [`crate::Error::Usage`] naming what is missing.
+    pub fn check(&self) -> Result<()> {
+        Missing::default()
+            .model(&self.model)
+            .input(&self.input)
+            .output(&self.output)
+            .check("toedit score --model assets/tiny --input assets/sample.jsonl --output -")
+    }
+}

@@ -1,0 +1,175 @@
+//! Arguments that several commands share, in groups as the help shows them.
+
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::thread::available_parallelism;
+
+use clap::{Args, ValueEnum};
+
+use super::values::{DeviceArg, DtypeArg, at_least};
+use crate::{Error, Result};
+
+/// The model that scores and resamples.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Model")]
+pub struct ModelArgs {
+    /// Folder of the model, or its id in the local Hugging Face cache
+    #[arg(long, value_name = "M")]
+    pub model: Option<String>,
+    /// Map the weights' files instead of reading them (a file that shrinks meanwhile then ends the process)
+    #[arg(long)]
+    pub mmap: bool,
+}
+
+/// Where and how the arithmetic runs.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Run")]
+pub struct RunArgs {
+    /// auto, cpu, cuda, cuda:N or emulator; auto takes a usable GPU where there is one
+    #[arg(long, value_name = "DEVICE", default_value_t = DeviceArg::Auto)]
+    pub device: DeviceArg,
+    /// Type of weights and activations; auto takes bf16 where the machine is fast at it
+    #[arg(long, value_enum, value_name = "DTYPE", default_value_t = DtypeArg::Auto)]
+    pub dtype: DtypeArg,
+    /// Threads [default: the processors that the process may use]
+    #[arg(long, value_name = "N", value_parser = at_least(1))]
+    pub threads: Option<usize>,
+    /// Tokens worked on at a time; results do not depend on it
+    #[arg(long, value_name = "N", value_parser = at_least(1))]
+    pub batch_tokens: Option<usize>,
+    /// Seed of all that is random
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+}
+
+impl RunArgs {
+    /// The number of threads to use.
+    pub fn thread_count(&self) -> usize {
+        self.threads.unwrap_or_else(default_threads)
+    }
+}
+
+/// The processors that the process may use; 1 where the system does not say.
+pub(crate) fn default_threads() -> usize {
+    available_parallelism().map_or(1, NonZero::get)
+}
+
+/// How a document meets the model's window.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Windows")]
+pub struct WindowArgs {
+    /// Window in tokens [default: the model's own, at most 2048]
+    #[arg(long, value_name = "N", value_parser = at_least(2))]
+    pub max_length: Option<usize>,
+    /// Tokens that a window shares with the one before [default: half a window]
+    #[arg(long, value_name = "N", value_parser = at_least(1))]
+    pub overlap: Option<usize>,
+    /// Score the first window alone; the tail is passed through unedited and counted
+    #[arg(long)]
+    pub truncate: bool,
+    /// Beginning-of-sequence token; auto does what the tokenizer does by itself
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = BosArg::Auto)]
+    pub bos: BosArg,
+}
+
+/// Whether a beginning-of-sequence token stands before each document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BosArg {
+    /// What the tokenizer's own post-processor does; nothing where the input is ids.
+    Auto,
+    /// Before every document.
+    Always,
+    /// Before none.
+    Never,
+}
+
+/// What to read.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Input")]
+pub struct InputArgs {
+    /// JSON lines (plain, gzip or zstd), text files, folders of them, or `-`
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    pub input: Vec<PathBuf>,
+    /// Field of the record that holds the text
+    #[arg(long, value_name = "NAME", default_value = "text")]
+    pub text_field: String,
+}
+
+/// What to write.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Output")]
+pub struct OutputArgs {
+    /// File or folder to write, or `-` for standard output
+    #[arg(long, value_name = "PATH")]
+    pub output: Option<PathBuf>,
+    /// Replace an existing output
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Write counts, settings and rates to this file as one JSON object
+    #[arg(long, value_name = "FILE")]
+    pub summary: Option<PathBuf>,
+}
+
+/// What every command takes.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "General")]
+pub struct CommonArgs {
+    /// No progress and no summary on standard error; errors are still printed
+    #[arg(long)]
+    pub quiet: bool,
+    /// Form of the lines on standard error
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+    /// Read flags from a TOML file, under their names without dashes; those on the command line win
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print the configuration in effect as TOML and stop
+    #[arg(long)]
+    pub show_config: bool,
+}
+
+/// Form of the lines on standard error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+const MODEL: &str = "--model M (a model's folder, or its id in the local Hugging Face cache)";
+const INPUT: &str = "--input PATH (JSON lines or text files, or folders of them)";
+const OUTPUT: &str = "--output PATH (or `-` for standard output)";
+
+/// Collects what a command needs and was not given. Checked here rather than by the parser, since a configuration file may give it.
+#[derive(Default)]
+pub(super) struct Missing(Vec<&'static str>);
+
+impl Missing {
+    pub fn model(self, args: &ModelArgs) -> Self {
+        self.unless(args.model.is_some(), MODEL)
+    }
+
+    pub fn input(self, args: &InputArgs) -> Self {
+        self.unless(!args.input.is_empty(), INPUT)
+    }
+
+    pub fn output(self, args: &OutputArgs) -> Self {
+        self.unless(args.output.is_some(), OUTPUT)
+    }
+
+    fn unless(mut self, given: bool, what: &'static str) -> Self {
+        if !given {
+            self.0.push(what);
+        }
+        self
+    }
+
+    /// Names all that is missing, and an example of the command.
+    pub fn check(self, example: &str) -> Result<()> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Usage(format!("missing {}\nfor example: {example}", self.0.join(", "))))
+    }
+}
