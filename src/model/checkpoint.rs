@@ -118,7 +118,7 @@ impl Checkpoint {
         };
         let shard = &self.shards[*shard];
         if entry.shape != shape {
-            let reason = format!("found shape {:?}, expected {shape:?} by {CONFIG}", entry.shape);
+            let reason = format!("found shape {:?}, expected shape {shape:?} by {CONFIG}", entry.shape);
             return Err(tensor_error(&shard.path, name, reason));
         }
         if !matches!(entry.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
