@@ -73,6 +73,8 @@ struct AddedId {
 struct ModelIds {
     vocab: VocabIds,
     dropout: Option<f64>,
+    continuing_subword_prefix: Option<String>,
+    end_of_word_suffix: Option<String>,
 }
 
 /// Entries of a vocabulary and its largest id.
@@ -87,6 +89,18 @@ impl FileIds {
             return Err(format!(
                 "field `model.dropout` is {dropout}: it makes encoding random, expected null"
             ));
+        }
+        // Tokens that carry such marks are not made of the text's bytes, and the crate slices by them unchecked.
+        let marks = [
+            ("continuing_subword_prefix", &self.model.continuing_subword_prefix),
+            ("end_of_word_suffix", &self.model.end_of_word_suffix),
+        ];
+        for (field, mark) in marks {
+            if let Some(mark) = mark.as_deref().filter(|mark| !mark.is_empty()) {
+                return Err(format!(
+                    "field `model.{field}` is `{mark}`, which is not supported: expected null"
+                ));
+            }
         }
         let entries = self.model.vocab.entries + self.added_tokens.len() as u64;
         let added = self.added_tokens.iter().map(|token| token.id).max().unwrap_or(0);
