@@ -24,6 +24,16 @@ fn byte_level_with(path: &str, value: Value) -> Tokenizer {
 }
 
 #[test]
+fn one_tokenizer_serves_many_threads() {
+    let tokenizer = load_json(&byte_level_json());
+    let expected = tokenizer.encode("he he").unwrap();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| tokenizer.encode("he he").unwrap())).collect();
+        assert!(threads.into_iter().all(|thread| thread.join().unwrap() == expected));
+    });
+}
+
+#[test]
 fn tokens_of_the_byte_alphabet_are_bytes() {
     let tokenizer = load_json(&byte_level_json());
     for byte in 0..=255u8 {
