@@ -1,7 +1,69 @@
-//! `toedit edit`.
+//! `toedit edit`: the method, from records to records.
 
-use super::args::EditArgs;
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::args::{EditArgs, EmitArg, RuleArgs, SamplerArg, SamplerArgs, StrategyArg};
+use super::diff::Diff;
+use super::pipeline::{Job, Pipeline, name_record};
+use super::progress::{Mode, Progress};
+use super::session::{Session, SessionCard};
+use super::signals::Interrupt;
+use super::summary::{self, Tally, Timing};
+use super::{estimate, print, print_error};
+use crate::data::{Document, Documents, Inputs, Member, OutputWriter, Outputs, Patch, Payload, ReadOptions};
+use crate::data::{TextEdit, stream_key};
+use crate::edit::text::{AlignedText, token_edit};
+use crate::edit::{
+    Action, Condition, Constraint, Counts, EditConfig, EditInput, Edited, Editor, IdConstraint, Metadata, Rule,
+    Sampler, Strategy, TextConstraint, TokenEdit, Vocabulary,
+};
+use crate::score::ScoreConfig;
+use crate::tokenizer::Alignment;
 use crate::{Error, Result};
+
+/// Why a document comes out unedited.
+const UNALIGNED: &str = "tokens do not add up to the text";
+
+/// What reading prepares: where the tokens lie in the text.
+pub(super) enum Layout {
+    Ids,
+    Text(Alignment),
+    /// To be passed through.
+    Unaligned,
+}
+
+/// An edited document, ready to write.
+pub(super) struct Output {
+    job: Job<Layout>,
+    edited: Edited,
+    text_edits: Vec<TextEdit>,
+    token_edits: Vec<TokenEdit>,
+}
+
+impl Output {
+    /// What became of the tokens.
+    pub fn counts(&self) -> Counts {
+        self.edited.counts
+    }
+}
+
+/// The summary file.
+#[derive(Serialize)]
+struct Summary<'a> {
+    command: &'static str,
+    version: &'static str,
+    #[serde(flatten)]
+    session: SessionCard,
+    edit: &'a EditConfig,
+    documents: u64,
+    #[serde(flatten)]
+    counts: Counts,
+    passed_through: &'a BTreeMap<&'static str, u64>,
+    #[serde(flatten)]
+    timing: Timing,
+}
 
 /// Runs the command and gives the exit status.
 ///
@@ -9,5 +71,278 @@ use crate::{Error, Result};
 /// Those of the arguments, the files and the model.
 pub fn run(args: &EditArgs) -> Result<u8> {
     args.check()?;
-    Err(Error::Usage("not wired".into()))
+    let config = edit_config(args)?;
+    let interrupt = Interrupt::install()?;
+    let inputs = Inputs::expand(&args.input.input)?;
+    let outputs = match args.output.output.as_deref().filter(|_| args.writes()) {
+        Some(output) => Some(Outputs::plan(&inputs, output, Payload::Documents)?),
+        None => None,
+    };
+    outputs.iter().try_for_each(|outputs| outputs.check(args.output.overwrite))?;
+    if let Some(warning) = config.warning() {
+        print_error(&format!("toedit: {warning}"));
+    }
+    let session = Session::open(&args.model, &args.run, &args.window)?;
+    let score = session.score_config(&args.run, &args.window)?;
+    let read = ReadOptions { text_field: args.input.text_field.clone(), ..ReadOptions::default() };
+    let documents = inputs.documents(read)?;
+    let progress = Progress::new(Mode::of(&args.common), inputs.total_bytes());
+    let vocabulary = Vocabulary::new(session.model.config(), session.tokenizer.as_ref());
+    let run = Run { args, session: &session, config: &config, vocabulary: &vocabulary, interrupt: &interrupt };
+    let editor = Editor::new(&session.model, score.clone(), config.clone())?;
+    if args.form.dry_run {
+        return session.pool.install(|| estimate::run(&run, &editor, &score, documents));
+    }
+    let sink = match (args.form.diff, outputs) {
+        (Some(limit), _) => Sink::Diff(Diff::new(limit)),
+        (None, Some(outputs)) => Sink::Write(outputs.writer(args.output.overwrite)),
+        (None, None) => unreachable!("`check` asks for an output"),
+    };
+    let (tally, counts) = session.pool.install(|| run.edit(&editor, &score, documents, sink, &progress))?;
+    progress.finish();
+    run.report(&score, &tally, counts)?;
+    Ok(tally.exit_status())
+}
+
+/// Where edited documents go.
+enum Sink {
+    Write(OutputWriter),
+    Diff(Diff),
+}
+
+/// What the stages share.
+pub(super) struct Run<'a> {
+    pub args: &'a EditArgs,
+    pub session: &'a Session,
+    pub config: &'a EditConfig,
+    pub vocabulary: &'a Vocabulary,
+    pub interrupt: &'a Interrupt,
+}
+
+impl Run<'_> {
+    fn edit(
+        &self,
+        editor: &Editor,
+        score: &ScoreConfig,
+        documents: Documents,
+        mut sink: Sink,
+        progress: &Progress,
+    ) -> Result<(Tally, Counts)> {
+        let read = documents.progress();
+        let (mut tally, mut counts) = (Tally::default(), Counts::default());
+        Pipeline {
+            chunk_tokens: score.batch_tokens,
+            prepare: |document| self.prepare(document),
+            work: |jobs| {
+                if let Some(signal) = self.interrupt.requested() {
+                    return Err(Error::Stopped(signal));
+                }
+                tally.begin_batch();
+                let outputs = self.edit_chunk(editor, jobs)?;
+                tally.end_batch();
+                for output in &outputs {
+                    self.count(output, &mut tally, &mut counts);
+                }
+                progress.update(tally.documents, tally.tokens, read.read());
+                Ok(outputs)
+            },
+            write: |output: Output| match &mut sink {
+                Sink::Write(writer) => self.write(writer, &output),
+                Sink::Diff(diff) => diff.show(&output.job.document, &output.edited, &output.token_edits),
+            },
+        }
+        .run(documents)?;
+        if let Sink::Write(writer) = sink {
+            writer.finish()?;
+        }
+        Ok((tally, counts))
+    }
+
+    /// Encodes a document and finds its tokens' bytes.
+    pub fn prepare(&self, document: Document) -> Result<Job<Layout>> {
+        let ids = self.session.encode(&document)?;
+        let extra = match (document.text(), &self.session.tokenizer) {
+            (Some(text), Some(tokenizer)) => {
+                tokenizer.align(text, &ids).map_or(Layout::Unaligned, Layout::Text)
+            }
+            _ => Layout::Ids,
+        };
+        Ok(Job { document, ids, extra })
+    }
+
+    /// Takes a chunk through the model.
+    pub fn edit_chunk(&self, editor: &Editor, jobs: Vec<Job<Layout>>) -> Result<Vec<Output>> {
+        let constraints: Vec<_> = jobs.iter().map(|job| self.constraint(job)).collect();
+        let (mut places, mut inputs) = (Vec::new(), Vec::new());
+        for (place, (job, constraint)) in jobs.iter().zip(&constraints).enumerate() {
+            if let Some(constraint) = constraint {
+                let (sequence, stream) = (self.session.sequence(job), stream_key(&job.document));
+                inputs.push(EditInput { sequence, stream, constraint: &**constraint });
+                places.push(place);
+            }
+        }
+        let named = |error| match error {
+            Error::Document { index, reason } => Error::Document { index: places[index], reason },
+            other => other,
+        };
+        let mut results = vec![Edited::default(); jobs.len()];
+        let edited = editor.edit(&inputs).map_err(|error| name_record(named(error), &jobs))?;
+        for (place, edited) in places.iter().zip(edited) {
+            results[*place] = edited;
+        }
+        drop(constraints);
+        jobs.into_iter().zip(results).map(|(job, edited)| self.output(job, edited)).collect()
+    }
+
+    /// None where the document is passed through.
+    fn constraint<'a>(&'a self, job: &'a Job<Layout>) -> Option<Box<dyn Constraint + 'a>> {
+        let (vocabulary, ids) = (self.vocabulary, &job.ids[..]);
+        match (&job.extra, &self.session.tokenizer) {
+            (Layout::Text(alignment), Some(tokenizer)) => {
+                Some(Box::new(TextConstraint { vocabulary, tokenizer, ids, alignment }))
+            }
+            (Layout::Ids, _) => Some(Box::new(IdConstraint { vocabulary, ids })),
+            _ => None,
+        }
+    }
+
+    fn output(&self, job: Job<Layout>, mut edited: Edited) -> Result<Output> {
+        let provenance = self.args.form.provenance || self.args.form.diff.is_some();
+        let (mut text_edits, mut token_edits) = (Vec::new(), Vec::new());
+        match (&job.extra, job.document.text(), &self.session.tokenizer) {
+            (Layout::Text(alignment), Some(text), Some(tokenizer)) => {
+                let aligned = AlignedText { tokenizer, text, alignment };
+                let spliced =
+                    aligned.splice(&edited.changes).map_err(|error| job.document.error(error.to_string()))?;
+                if provenance {
+                    token_edits = aligned.provenance(&edited.changes, &spliced, self.config);
+                }
+                text_edits = spliced.edits;
+            }
+            (Layout::Ids, ..) if provenance => {
+                token_edits = edited.changes.iter().map(|change| token_edit(change, self.config)).collect();
+            }
+            (Layout::Unaligned, ..) => edited.counts.tokens = job.ids.len() as u64,
+            _ => {}
+        }
+        Ok(Output { job, edited, text_edits, token_edits })
+    }
+
+    fn count(&self, output: &Output, tally: &mut Tally, counts: &mut Counts) {
+        tally.documents += 1;
+        tally.tokens += output.edited.counts.tokens;
+        *counts += output.edited.counts;
+        if matches!(output.job.extra, Layout::Unaligned) {
+            *tally.passed_through.entry(UNALIGNED).or_default() += 1;
+        }
+    }
+
+    fn write(&self, writer: &mut OutputWriter, output: &Output) -> Result<()> {
+        let Output { job, edited, .. } = output;
+        let form = &self.args.form;
+        let is_text = job.document.text().is_some();
+        let ids = (form.emit != EmitArg::Text || !is_text).then(|| edited.apply(&job.ids));
+        let metadata = self.metadata(output)?;
+        let patch = Patch {
+            text: match form.emit {
+                EmitArg::Ids if is_text => Member::Remove,
+                _ if output.text_edits.is_empty() => Member::Keep,
+                _ => Member::Set(&output.text_edits),
+            },
+            ids: ids.as_deref().map_or(Member::Keep, Member::Set),
+            metadata: metadata.as_deref().map_or(Member::Remove, Member::Set),
+        };
+        writer.write(&job.document, &patch)
+    }
+
+    fn metadata(&self, output: &Output) -> Result<Option<String>> {
+        if self.args.form.no_metadata {
+            return Ok(None);
+        }
+        let edits = self.args.form.provenance.then(|| output.token_edits.clone());
+        let metadata = Metadata { counts: output.edited.counts, edits };
+        let text = serde_json::to_string(&metadata);
+        text.map(Some).map_err(|error| output.job.document.error(error.to_string()))
+    }
+
+    /// The summary: on standard output after a diff, else on standard error; and in its file.
+    fn report(&self, score: &ScoreConfig, tally: &Tally, counts: Counts) -> Result<()> {
+        let timing = tally.timing(self.session.load_seconds);
+        let text = format!("{}{}{}", tally.text(), timing.text(), describe(&counts));
+        if self.args.form.diff.is_some() {
+            print(format!("{text}\n").as_bytes())?;
+        } else if !self.args.common.quiet {
+            print_error(&text);
+        }
+        let summary = Summary {
+            command: "edit",
+            version: env!("CARGO_PKG_VERSION"),
+            session: self.session.card(score),
+            edit: self.config,
+            documents: tally.documents,
+            counts,
+            passed_through: &tally.passed_through,
+            timing,
+        };
+        summary::write(self.args.output.summary.as_deref(), &summary)
+    }
+}
+
+/// The counts that are not zero; eligible and changed always, changed last.
+pub(super) fn describe(counts: &Counts) -> String {
+    let mut text = format!(", {} scored", counts.scored);
+    for (count, name) in [
+        (counts.dropped, "dropped"),
+        (counts.not_editable, "not editable"),
+        (counts.no_alternative, "without alternative"),
+    ] {
+        if count > 0 {
+            text += &format!(", {count} {name}");
+        }
+    }
+    text + &format!(", {} eligible, {} changed", counts.eligible, counts.changed)
+}
+
+/// The settings of the method.
+fn edit_config(args: &EditArgs) -> Result<EditConfig> {
+    let rules = rules(&args.rules)?;
+    let config = if rules.is_empty() {
+        EditConfig::new(match args.rules.strategy {
+            StrategyArg::UpRevise => Strategy::UpRevise,
+            StrategyArg::LowDropUpRevise => Strategy::LowDropUpRevise,
+            StrategyArg::Filtering => Strategy::Filtering,
+        })
+    } else {
+        EditConfig::from_rules(rules)
+    };
+    let config = match args.sampler.temperature {
+        Some(temperature) => config.with_temperature(temperature)?,
+        None => config,
+    };
+    let config = config.with_sampler(sampler(&args.sampler))?;
+    Ok(config.with_exclude_original(args.sampler.exclude_original).with_seed(args.run.seed))
+}
+
+/// Rules in full come first, then the short forms: resample before drop, above before below.
+fn rules(args: &RuleArgs) -> Result<Vec<Rule>> {
+    let mut rules = args.rule.iter().map(|rule| rule.parse()).collect::<Result<Vec<Rule>>>()?;
+    let short = [
+        (args.resample_above.map(Condition::AtLeast), Action::Resample),
+        (args.resample_below.map(Condition::Below), Action::Resample),
+        (args.drop_above.map(Condition::AtLeast), Action::Drop),
+        (args.drop_below.map(Condition::Below), Action::Drop),
+    ];
+    for (condition, action) in short {
+        rules.extend(condition.map(|condition| Rule::new(condition, action)).transpose()?);
+    }
+    Ok(rules)
+}
+
+fn sampler(args: &SamplerArgs) -> Sampler {
+    match args.sampler {
+        SamplerArg::TopK => Sampler::TopK(args.top_k),
+        SamplerArg::TopP => Sampler::TopP(args.top_p.unwrap_or(1.0)),
+        SamplerArg::Full => Sampler::Full,
+        SamplerArg::Rejection => Sampler::Rejection,
+    }
 }

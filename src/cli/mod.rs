@@ -3,13 +3,18 @@
 pub mod args;
 pub mod completions;
 mod config_file;
+mod diff;
 pub mod edit;
+mod estimate;
 pub mod info;
 mod logging;
+mod pipeline;
 pub mod progress;
 pub mod revert;
 pub mod score;
+mod session;
 pub mod signals;
+mod summary;
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, Write, stderr, stdout};

@@ -1,7 +1,73 @@
-//! `toedit score`.
+//! `toedit score`: a line of figures per document.
+
+use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::args::ScoreArgs;
+use super::pipeline::{Job, Pipeline, name_record};
+use super::print_error;
+use super::progress::{Mode, Progress};
+use super::session::{Session, SessionCard};
+use super::signals::Interrupt;
+use super::summary::{self, Tally, Timing};
+use crate::data::{Document, Inputs, Outputs, Payload, ReadOptions};
+use crate::score::{ScoreConfig, Scorer, Scores};
 use crate::{Error, Result};
+
+/// A line of the output.
+#[derive(Serialize)]
+struct Line<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a RawValue>,
+    /// The line number from 0, where there is no id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<u64>,
+    tokens: usize,
+    scored: usize,
+    nll: f64,
+    perplexity: Option<f64>,
+    #[serde(flatten)]
+    per_token: Option<PerToken<'a>>,
+}
+
+/// One entry per token of the document; null where there is no probability.
+#[derive(Serialize)]
+struct PerToken<'a> {
+    input_ids: &'a [u32],
+    logprobs: Vec<Option<f32>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    entropy: Option<Vec<Option<f32>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rank: Option<Vec<Option<u32>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top: Option<Vec<Option<&'a [(u32, f32)]>>>,
+}
+
+/// The summary file.
+#[derive(Serialize)]
+struct Summary<'a> {
+    command: &'static str,
+    version: &'static str,
+    #[serde(flatten)]
+    session: SessionCard,
+    documents: u64,
+    tokens: u64,
+    scored: u64,
+    windows: u64,
+    nll: f64,
+    perplexity: Option<f64>,
+    passed_through: &'a std::collections::BTreeMap<&'static str, u64>,
+    #[serde(flatten)]
+    timing: Timing,
+}
+
+/// Sums over all documents.
+#[derive(Default)]
+struct Totals {
+    scored: u64,
+    windows: u64,
+    nll: f64,
+}
 
 /// Runs the command and gives the exit status.
 ///
@@ -9,5 +75,159 @@ use crate::{Error, Result};
 /// Those of the arguments, the files and the model.
 pub fn run(args: &ScoreArgs) -> Result<u8> {
     args.check()?;
-    Err(Error::Usage("not wired".into()))
+    let interrupt = Interrupt::install()?;
+    let inputs = Inputs::expand(&args.input.input)?;
+    let output = args.output.output.as_deref().expect("`check` has seen it");
+    let outputs = Outputs::plan(&inputs, output, Payload::Lines)?;
+    outputs.check(args.output.overwrite)?;
+    let session = Session::open(&args.model, &args.run, &args.window)?;
+    let config = ScoreConfig {
+        entropy: args.tokens.entropy,
+        rank: args.tokens.rank,
+        top_k: args.tokens.top_k.unwrap_or(0),
+        ..session.score_config(&args.run, &args.window)?
+    };
+    let read = ReadOptions { text_field: args.input.text_field.clone(), ..ReadOptions::default() };
+    let documents = inputs.documents(read)?;
+    let progress = Progress::new(Mode::of(&args.common), inputs.total_bytes());
+    let (tally, totals) = session.pool.install(|| {
+        let run = Run { args, session: &session, progress: &progress, interrupt: &interrupt };
+        run.score(&config, documents, outputs.writer(args.output.overwrite))
+    })?;
+    progress.finish();
+    report(args, &session, &config, &tally, &totals)?;
+    Ok(tally.exit_status())
+}
+
+/// What the stages share.
+struct Run<'a> {
+    args: &'a ScoreArgs,
+    session: &'a Session,
+    progress: &'a Progress,
+    interrupt: &'a Interrupt,
+}
+
+impl Run<'_> {
+    fn score(
+        &self,
+        config: &ScoreConfig,
+        documents: crate::data::Documents,
+        mut writer: crate::data::OutputWriter,
+    ) -> Result<(Tally, Totals)> {
+        let scorer = Scorer::new(&self.session.model, config.clone())?;
+        let read = documents.progress();
+        let (mut tally, mut totals) = (Tally::default(), Totals::default());
+        Pipeline {
+            chunk_tokens: config.batch_tokens,
+            prepare: |document: Document| {
+                let ids = self.session.encode(&document)?;
+                Ok(Job { document, ids, extra: () })
+            },
+            work: |jobs: Vec<Job<()>>| {
+                if let Some(signal) = self.interrupt.requested() {
+                    return Err(Error::Stopped(signal));
+                }
+                tally.begin_batch();
+                let scores = self.score_chunk(&scorer, &jobs)?;
+                tally.end_batch();
+                for scores in &scores {
+                    totals.add(scores);
+                    tally.tokens += scores.tokens as u64;
+                }
+                tally.documents += scores.len() as u64;
+                self.progress.update(tally.documents, tally.tokens, read.read());
+                Ok(jobs.into_iter().zip(scores).collect())
+            },
+            write: |(job, scores): (Job<()>, Scores)| {
+                writer.write_line(job.document.file(), &self.line(&job, &scores)?)
+            },
+        }
+        .run(documents)?;
+        writer.finish()?;
+        Ok((tally, totals))
+    }
+
+    fn score_chunk(&self, scorer: &Scorer, jobs: &[Job<()>]) -> Result<Vec<Scores>> {
+        let sequences: Vec<_> = jobs.iter().map(|job| self.session.sequence(job)).collect();
+        scorer.score_sequences(&sequences).map_err(|error| name_record(error, jobs))
+    }
+
+    fn line(&self, job: &Job<()>, scores: &Scores) -> Result<String> {
+        let id = job.document.id().and_then(|id| serde_json::from_str(id).ok());
+        let line = Line {
+            index: id.is_none().then(|| job.document.line() - 1),
+            id,
+            tokens: scores.tokens,
+            scored: scores.logprobs.len(),
+            nll: scores.nll(),
+            perplexity: scores.perplexity(),
+            per_token: self.args.tokens.any().then(|| self.per_token(job, scores)),
+        };
+        serde_json::to_string(&line).map_err(|error| job.document.error(error.to_string()))
+    }
+
+    fn per_token<'a>(&self, job: &'a Job<()>, scores: &'a Scores) -> PerToken<'a> {
+        let tokens = &self.args.tokens;
+        let top = tokens.top_k.map(|_| {
+            let k = scores.top.len() / scores.logprobs.len().max(1);
+            pad(scores, scores.top.chunks_exact(k.max(1)))
+        });
+        PerToken {
+            input_ids: &job.ids,
+            logprobs: pad(scores, scores.logprobs.iter().copied()),
+            entropy: tokens.entropy.then(|| pad(scores, scores.entropy.iter().copied())),
+            rank: tokens.rank.then(|| pad(scores, scores.rank.iter().copied())),
+            top,
+        }
+    }
+}
+
+/// Values of the scored positions among nulls for the others.
+fn pad<T>(scores: &Scores, values: impl Iterator<Item = T>) -> Vec<Option<T>> {
+    let mut padded: Vec<Option<T>> = Vec::with_capacity(scores.tokens);
+    padded.resize_with(scores.first_scored.min(scores.tokens), || None);
+    padded.extend(values.map(Some));
+    padded.resize_with(scores.tokens, || None);
+    padded
+}
+
+impl Totals {
+    fn add(&mut self, scores: &Scores) {
+        self.scored += scores.logprobs.len() as u64;
+        self.windows += scores.windows as u64;
+        self.nll += scores.nll();
+    }
+
+    fn perplexity(&self) -> Option<f64> {
+        (self.scored > 0).then(|| (self.nll / self.scored as f64).exp())
+    }
+}
+
+fn report(
+    args: &ScoreArgs,
+    session: &Session,
+    config: &ScoreConfig,
+    tally: &Tally,
+    totals: &Totals,
+) -> Result<()> {
+    let timing = tally.timing(session.load_seconds);
+    if !args.common.quiet {
+        let perplexity = totals.perplexity().map_or("none".to_owned(), |value| format!("{value:.4}"));
+        let (text, rate, scored) = (tally.text(), timing.text(), totals.scored);
+        print_error(&format!("{text}{rate}, {scored} scored, perplexity {perplexity}"));
+    }
+    let summary = Summary {
+        command: "score",
+        version: env!("CARGO_PKG_VERSION"),
+        session: session.card(config),
+        documents: tally.documents,
+        tokens: tally.tokens,
+        scored: totals.scored,
+        windows: totals.windows,
+        nll: totals.nll,
+        perplexity: totals.perplexity(),
+        passed_through: &tally.passed_through,
+        timing,
+    };
+    summary::write(args.output.summary.as_deref(), &summary)
 }

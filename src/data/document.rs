@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use xxhash_rust::xxh3::Xxh3;
 
 use super::format::Format;
 use super::jsonl::Record;
 use super::patch::{Member, Patch, quoted, splice};
+use crate::random::{ids_stream, text_stream};
 use crate::{Error, Result};
 
 /// What a document holds.
@@ -151,26 +151,11 @@ impl Document {
     }
 }
 
-/// The stream of the random number generator that belongs to a document: XXH3-64 of a type byte (0 text, 1
-/// ids), the length (bytes of text or number of ids) as u64, the decoded text in UTF-8 or the ids as u32,
-/// then the raw JSON of the record's `id` if it has one; numbers are little endian. File, line and order play
-/// no part, so equal documents have equal streams.
+/// The stream of the random number generator that belongs to a document: see [`crate::random::text_stream`] and
+/// [`crate::random::ids_stream`].
 pub fn stream_key(document: &Document) -> u64 {
-    let mut hash = Xxh3::new();
-    let mut feed = |kind: u8, length: usize, bytes: &[u8]| {
-        hash.update(&[kind]);
-        hash.update(&(length as u64).to_le_bytes());
-        hash.update(bytes);
-    };
     match document.content() {
-        Content::Text(text) => feed(0, text.len(), text.as_bytes()),
-        Content::Ids(ids) => {
-            let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
-            feed(1, ids.len(), &bytes);
-        }
+        Content::Text(text) => text_stream(text, document.id()),
+        Content::Ids(ids) => ids_stream(ids, document.id()),
     }
-    if let Some(id) = document.id() {
-        hash.update(id.as_bytes());
-    }
-    hash.digest()
 }

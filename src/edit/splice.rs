@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::data::TextEdit;
 use crate::{Error, Result};
 
 /// A token's bytes in a text and what takes their place.
@@ -11,17 +12,6 @@ pub struct Replacement<'a> {
     pub range: Range<usize>,
     /// The new token's bytes; empty where the token is dropped.
     pub new: &'a [u8],
-}
-
-/// A change of whole characters: the bytes `start..end` of a text become `new`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TextEdit {
-    /// First byte of the old text.
-    pub start: usize,
-    /// One past its last byte.
-    pub end: usize,
-    /// What stands there instead.
-    pub new: String,
 }
 
 /// An edited text.

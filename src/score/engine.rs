@@ -1,5 +1,6 @@
 //! Documents into packs, packs through the model, rows back to their documents.
 
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use half::bf16;
@@ -30,6 +31,27 @@ pub(crate) struct Engine<'m> {
     model: &'m Model,
     config: ScoreConfig,
     idle: Mutex<Vec<State>>,
+}
+
+/// A document for the model: tokens before it that are context only, such as a BOS, and its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Sequence<'a> {
+    /// Never scored.
+    pub context: &'a [u32],
+    /// Position 0 is the first of these.
+    pub ids: &'a [u32],
+}
+
+impl Sequence<'_> {
+    /// Tokens, the context included.
+    pub(crate) fn len(&self) -> usize {
+        self.context.len() + self.ids.len()
+    }
+
+    fn id(&self, position: usize) -> u32 {
+        let context = self.context.len();
+        if position < context { self.context[position] } else { self.ids[position - context] }
+    }
 }
 
 /// Where a scored row belongs.
@@ -114,8 +136,9 @@ impl<'m> Engine<'m> {
         Self { model, config, idle: Mutex::default() }
     }
 
-    pub fn model(&self) -> &'m Model {
-        self.model
+    /// The windows of a sequence.
+    pub fn windows(&self, sequence: &Sequence) -> usize {
+        self.config.windows.windows(sequence.len()).count()
     }
 
     pub fn config(&self) -> &ScoreConfig {
@@ -125,7 +148,7 @@ impl<'m> Engine<'m> {
     /// Scores the documents pack by pack; `visit` sees each pack's rows in order.
     pub fn run(
         &self,
-        documents: &[&[u32]],
+        documents: &[Sequence],
         mut visit: impl FnMut(&mut Batch) -> Result<()>,
     ) -> Result<()> {
         self.check_ids(documents)?;
@@ -144,9 +167,13 @@ impl<'m> Engine<'m> {
     }
 
     /// An id that the model has no embedding for is the document's fault.
-    fn check_ids(&self, documents: &[&[u32]]) -> Result<()> {
+    fn check_ids(&self, documents: &[Sequence]) -> Result<()> {
         let vocabulary = self.model.config().vocab_size;
-        for (index, ids) in documents.iter().enumerate() {
+        for (index, Sequence { context, ids }) in documents.iter().enumerate() {
+            if let Some(id) = context.iter().find(|id| **id as usize >= vocabulary) {
+                let reason = format!("context token id {id}: the model's vocabulary has {vocabulary} ids");
+                return Err(Error::Usage(reason));
+            }
             if let Some(position) = ids.iter().position(|id| *id as usize >= vocabulary) {
                 let reason = format!(
                     "token id {} at position {position}: the model's vocabulary has {vocabulary} ids",
@@ -187,13 +214,13 @@ impl<'m> Engine<'m> {
         &self,
         transformer: &Transformer<E>,
         memory: &mut Memory<E>,
-        documents: &[&[u32]],
+        documents: &[Sequence],
         visit: &mut impl FnMut(&mut Batch) -> Result<()>,
     ) -> Result<()> {
-        let mut packer = Packer::new(self.budget(), &self.config);
-        for (document, ids) in documents.iter().enumerate() {
-            for window in self.config.windows.windows(self.config.context.len() + ids.len()) {
-                let scored = window.first_scored.max(self.config.context.len())..window.end;
+        let mut packer = Packer::new(self.budget());
+        for (document, sequence) in documents.iter().enumerate() {
+            for window in self.config.windows.windows(sequence.len()) {
+                let scored = window.first_scored.max(sequence.context.len())..window.end;
                 if scored.is_empty() {
                     continue;
                 }
@@ -201,7 +228,7 @@ impl<'m> Engine<'m> {
                     self.run_pack(transformer, memory, &packer, visit)?;
                     packer.clear();
                 }
-                packer.push(document, ids, window.start..window.end, scored);
+                packer.push(document, sequence, window.start..window.end, scored);
             }
         }
         if !packer.origins.is_empty() {
@@ -242,18 +269,17 @@ fn check_finite(scored: &[Scored], origins: &[Origin]) -> Result<()> {
 }
 
 /// Collects windows until the budget is full.
-struct Packer<'a> {
+struct Packer {
     budget: usize,
-    context: &'a [u32],
     pack: Pack,
     key_blocks: usize,
     origins: Vec<Origin>,
 }
 
-impl<'a> Packer<'a> {
-    fn new(budget: usize, config: &'a ScoreConfig) -> Self {
+impl Packer {
+    fn new(budget: usize) -> Self {
         let pack = Pack { cu_seqlens: vec![0], ..Pack::default() };
-        Self { budget, context: &config.context, pack, key_blocks: 0, origins: Vec::new() }
+        Self { budget, pack, key_blocks: 0, origins: Vec::new() }
     }
 
     fn fits(&self, tokens: usize) -> bool {
@@ -270,24 +296,16 @@ impl<'a> Packer<'a> {
         self.key_blocks = 0;
     }
 
-    /// Adds the positions `window` of context and document, of which `scored` are to be scored.
-    fn push(
-        &mut self,
-        document: usize,
-        ids: &[u32],
-        window: std::ops::Range<usize>,
-        scored: std::ops::Range<usize>,
-    ) {
-        let context = self.context.len();
-        let id = |position: usize| if position < context { self.context[position] } else { ids[position - context] };
+    /// Adds the positions `window` of a sequence, of which `scored` are to be scored.
+    fn push(&mut self, document: usize, sequence: &Sequence, window: Range<usize>, scored: Range<usize>) {
         let base = self.pack.ids.len();
         for position in scored {
             self.pack.rows.push(base + position - 1 - window.start);
-            self.pack.targets.push(id(position));
-            self.origins.push(Origin { document, position: position - context });
+            self.pack.targets.push(sequence.id(position));
+            self.origins.push(Origin { document, position: position - sequence.context.len() });
         }
         self.key_blocks += window.len().div_ceil(PANEL);
-        self.pack.ids.extend(window.map(id));
+        self.pack.ids.extend(window.map(|position| sequence.id(position)));
         self.pack.cu_seqlens.push(self.pack.ids.len());
     }
 }

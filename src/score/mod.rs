@@ -6,7 +6,8 @@ pub mod windows;
 
 use rayon::prelude::*;
 
-pub(crate) use engine::{Engine, Logits, Origin};
+pub use engine::Sequence;
+pub(crate) use engine::{Batch, Engine, Logits, Origin};
 pub use statistics::Statistics;
 pub use windows::{Window, WindowConfig};
 
@@ -25,8 +26,6 @@ pub struct ScoreConfig {
     pub windows: WindowConfig,
     /// Tokens in a pack at most, but at least one window. Memory follows it; results do not.
     pub batch_tokens: usize,
-    /// Tokens put before every document, such as a BOS: context only.
-    pub context: Vec<u32>,
     /// Whether to compute the entropy of each position's distribution.
     pub entropy: bool,
     /// Whether to compute the rank of each token.
@@ -36,7 +35,7 @@ pub struct ScoreConfig {
 }
 
 impl ScoreConfig {
-    /// The defaults for `model`: no context, windows of up to 2048 tokens overlapping by half.
+    /// The defaults for `model`: windows of up to 2048 tokens overlapping by half.
     ///
     /// # Errors
     /// [`Error::Usage`] for a model of fewer than two positions.
@@ -44,7 +43,6 @@ impl ScoreConfig {
         Ok(Self {
             windows: WindowConfig::for_positions(model.config().max_position_embeddings)?,
             batch_tokens: DEFAULT_BATCH_TOKENS,
-            context: Vec::new(),
             entropy: false,
             rank: false,
             top_k: 0,
@@ -52,7 +50,7 @@ impl ScoreConfig {
     }
 
     /// Refuses windows that the model has no positions for.
-    fn validate(&self, model: &Model) -> Result<()> {
+    pub(crate) fn validate(&self, model: &Model) -> Result<()> {
         let config = model.config();
         let bounds =
             [("max_position_embeddings", Some(config.max_position_embeddings)), ("sliding_window", config.sliding_window)];
@@ -63,13 +61,6 @@ impl ScoreConfig {
                     "max length {length}: the model's {name} is {bound}; give --max-length {bound} or less"
                 )));
             }
-        }
-        let longest = self.windows.overlap();
-        if self.context.len() > longest {
-            return Err(Error::Usage(format!(
-                "overlap {longest}: expected at least the {} tokens put before each document",
-                self.context.len()
-            )));
         }
         Ok(())
     }
@@ -136,8 +127,17 @@ impl<'m> Scorer<'m> {
     /// # Errors
     /// [`Error::Document`] for an id outside the vocabulary or logits that are not finite.
     pub fn score(&self, documents: &[&[u32]]) -> Result<Vec<Scores>> {
+        let sequences: Vec<_> = documents.iter().map(|ids| Sequence { context: &[], ids }).collect();
+        self.score_sequences(&sequences)
+    }
+
+    /// [`Scorer::score`] with tokens before each document.
+    ///
+    /// # Errors
+    /// As [`Scorer::score`].
+    pub fn score_sequences(&self, documents: &[Sequence]) -> Result<Vec<Scores>> {
         let config = self.engine.config();
-        let mut results: Vec<_> = documents.iter().map(|ids| self.empty(ids)).collect();
+        let mut results: Vec<_> = documents.iter().map(|sequence| self.empty(sequence)).collect();
         self.engine.run(documents, |batch| {
             for (origin, scored) in batch.origins.iter().zip(batch.scored) {
                 let result = &mut results[origin.document];
@@ -158,12 +158,11 @@ impl<'m> Scorer<'m> {
         Ok(results)
     }
 
-    fn empty(&self, ids: &[u32]) -> Scores {
-        let ScoreConfig { windows, context, .. } = self.engine.config();
+    fn empty(&self, sequence: &Sequence) -> Scores {
         Scores {
-            tokens: ids.len(),
-            first_scored: usize::from(context.is_empty()),
-            windows: windows.windows(context.len() + ids.len()).count(),
+            tokens: sequence.ids.len(),
+            first_scored: usize::from(sequence.context.is_empty()),
+            windows: self.engine.windows(sequence),
             ..Scores::default()
         }
     }
@@ -172,7 +171,7 @@ impl<'m> Scorer<'m> {
     fn rank_rows(
         &self,
         (scored, origins, rows): (&[Scored], &[Origin], &[usize]),
-        documents: &[&[u32]],
+        documents: &[Sequence],
         logits: Logits,
         results: &mut [Scores],
     ) {
@@ -183,7 +182,7 @@ impl<'m> Scorer<'m> {
             .map(|(index, row)| {
                 let origin = origins[*row];
                 let logits = logits.row(index);
-                let rank = config.rank.then(|| rank(logits, documents[origin.document][origin.position]));
+                let rank = config.rank.then(|| rank(logits, documents[origin.document].ids[origin.position]));
                 let log_sum = scored[*row].statistics.log_sum_exp();
                 let top = largest(logits, config.top_k).into_iter();
                 let top = top.map(|token| (token.id, (f64::from(token.logit) - log_sum).min(0.0) as f32));

@@ -1,0 +1,77 @@
+//! `toedit edit --dry-run`: counts all of the input, edits a part of it, and says what the whole would take.
+
+use std::time::Instant;
+
+use super::edit::{Layout, Run, describe};
+use super::pipeline::Job;
+use super::print;
+use crate::data::Documents;
+use crate::edit::{Counts, Editor};
+use crate::score::{ScoreConfig, Sequence};
+use crate::{Error, Result};
+
+/// Batches that are edited to learn the speed and the shares.
+const SAMPLE_BATCHES: usize = 2;
+
+/// Counts and estimates; prints both.
+pub fn run(run: &Run, editor: &Editor, score: &ScoreConfig, documents: Documents) -> Result<u8> {
+    let (mut count, mut tokens, mut computed, mut unaligned) = (0u64, 0u64, 0u64, 0u64);
+    let mut sample = Vec::new();
+    let mut sample_tokens = 0;
+    for document in documents {
+        if let Some(signal) = run.interrupt.requested() {
+            return Err(Error::Stopped(signal));
+        }
+        let job = run.prepare(document?)?;
+        count += 1;
+        tokens += job.ids.len() as u64;
+        computed += window_tokens(score, &run.session.sequence(&job));
+        unaligned += u64::from(matches!(job.extra, Layout::Unaligned));
+        if sample_tokens < SAMPLE_BATCHES * score.batch_tokens {
+            sample_tokens += job.ids.len();
+            sample.push(job);
+        }
+    }
+    print(format!("{count} documents, {tokens} tokens, {computed} with the overlap of windows\n").as_bytes())?;
+    if unaligned > 0 {
+        print(format!("{unaligned} documents would be passed through\n").as_bytes())?;
+    }
+    if sample_tokens > 0 {
+        print(measure(run, editor, score, sample, tokens)?.as_bytes())?;
+    }
+    Ok(0)
+}
+
+/// Tokens that the model sees, those of overlapping windows twice.
+fn window_tokens(score: &ScoreConfig, sequence: &Sequence) -> u64 {
+    let windows = score.windows.windows(sequence.len());
+    windows.map(|window| (window.end - window.start) as u64).sum()
+}
+
+/// Edits the sample and scales up.
+fn measure(
+    run: &Run,
+    editor: &Editor,
+    score: &ScoreConfig,
+    sample: Vec<Job<Layout>>,
+    tokens: u64,
+) -> Result<String> {
+    let sample_work: u64 =
+        sample.iter().map(|job| window_tokens(score, &run.session.sequence(job))).sum();
+    let start = Instant::now();
+    let outputs = run.edit_chunk(editor, sample)?;
+    let seconds = start.elapsed().as_secs_f64();
+    let counts: Counts = outputs.iter().map(|output| output.counts()).sum();
+    let rate = counts.tokens as f64 / seconds;
+    let scale = tokens as f64 / counts.tokens as f64;
+    let share = |count: u64| 100.0 * count as f64 / counts.tokens as f64;
+    Ok(format!(
+        "a sample of {} tokens ({sample_work} with overlap) took {seconds:.2} s{}\n\
+         about {:.0} s for everything at {rate:.0} tokens/s, {:.2} % eligible, {:.2} % changed\n",
+        counts.tokens,
+        describe(&counts),
+        seconds * scale,
+        share(counts.eligible),
+        share(counts.changed),
+    ))
+}

@@ -1,0 +1,146 @@
+//! What `score` and `edit` set up alike: thread pool, device, model, tokenizer, windows.
+
+use std::path::Path;
+use std::time::Instant;
+
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use serde::Serialize;
+
+use super::pipeline::Job;
+use super::args::{BosArg, DtypeArg, ModelArgs, RunArgs, WindowArgs};
+use crate::data::{Content, Document};
+use crate::device::Device;
+use crate::model::{Dtype, Model, folder};
+use crate::score::{DEFAULT_BATCH_TOKENS, ScoreConfig, Sequence, WindowConfig};
+use crate::tokenizer::Tokenizer;
+use crate::{Error, Result};
+
+/// A loaded model with its tokenizer.
+pub struct Session {
+    /// Threads of the arithmetic.
+    pub pool: ThreadPool,
+    /// Where it runs.
+    pub device: Device,
+    /// The prior.
+    pub model: Model,
+    /// None where the model folder has none: then documents must be ids.
+    pub tokenizer: Option<Tokenizer>,
+    /// What loading took.
+    pub load_seconds: f64,
+    bos: BosArg,
+}
+
+/// The settings of a session, for the summary.
+#[derive(Serialize)]
+pub struct SessionCard {
+    model: String,
+    /// Of configuration and weights.
+    fingerprint: String,
+    device: String,
+    dtype: String,
+    threads: usize,
+    max_length: usize,
+    overlap: usize,
+    truncate: bool,
+    batch_tokens: usize,
+    bos: &'static str,
+}
+
+impl Session {
+    /// Loads the model.
+    pub fn open(model: &ModelArgs, run: &RunArgs, window: &WindowArgs) -> Result<Self> {
+        let start = Instant::now();
+        let device = Device::open(&run.device.to_string())?;
+        let dtype = match run.dtype {
+            DtypeArg::Auto => Dtype::auto(),
+            DtypeArg::F32 => Dtype::F32,
+            DtypeArg::Bf16 => Dtype::Bf16,
+        };
+        let pool = ThreadPoolBuilder::new()
+            .num_threads(run.thread_count())
+            .build()
+            .map_err(|error| Error::Usage(format!("{} threads: {error}", run.thread_count())))?;
+        let name = model.model.as_deref().unwrap_or_default();
+        let loaded = pool.install(|| Model::load_with(Path::new(name), dtype, model.mmap))?;
+        let tokenizer = open_tokenizer(&loaded)?;
+        let load_seconds = start.elapsed().as_secs_f64();
+        let session = Self { pool, device, model: loaded, tokenizer, load_seconds, bos: window.bos };
+        session.check_bos()?;
+        Ok(session)
+    }
+
+    /// How documents are laid out: the arguments', the model's defaults elsewhere.
+    pub fn score_config(&self, run: &RunArgs, window: &WindowArgs) -> Result<ScoreConfig> {
+        let default = ScoreConfig::new(&self.model)?;
+        let max_length = window.max_length.unwrap_or(default.windows.max_length());
+        let overlap = window.overlap.unwrap_or(max_length / 2);
+        let windows = WindowConfig::new(max_length, overlap)?.with_truncate(window.truncate);
+        let batch_tokens = run.batch_tokens.unwrap_or(DEFAULT_BATCH_TOKENS);
+        Ok(ScoreConfig { windows, batch_tokens, ..default })
+    }
+
+    /// The session in words, for the summary.
+    pub fn card(&self, config: &ScoreConfig) -> SessionCard {
+        SessionCard {
+            model: self.model.folder().display().to_string(),
+            fingerprint: format!("{:016x}", self.model.fingerprint()),
+            device: self.device.to_string(),
+            dtype: self.model.dtype().to_string(),
+            threads: self.pool.current_num_threads(),
+            max_length: config.windows.max_length(),
+            overlap: config.windows.overlap(),
+            truncate: config.windows.truncate(),
+            batch_tokens: config.batch_tokens,
+            bos: match self.bos {
+                BosArg::Auto => "auto",
+                BosArg::Always => "always",
+                BosArg::Never => "never",
+            },
+        }
+    }
+
+    /// The document's own ids.
+    ///
+    /// # Errors
+    /// Text without a tokenizer.
+    pub fn encode(&self, document: &Document) -> Result<Vec<u32>> {
+        match (document.content(), &self.tokenizer) {
+            (Content::Ids(ids), _) => Ok(ids.clone()),
+            (Content::Text(text), Some(tokenizer)) => tokenizer.encode(text),
+            (Content::Text(_), None) => Err(document.error(format!(
+                "text, but {} has no tokenizer.json: give records with `input_ids`",
+                self.model.folder().display()
+            ))),
+        }
+    }
+
+    /// The job's tokens as the model sees them.
+    pub fn sequence<'a, T>(&'a self, job: &'a Job<T>) -> Sequence<'a> {
+        Sequence { context: self.context(&job.document), ids: &job.ids }
+    }
+
+    /// The tokens before a document: context only.
+    fn context(&self, document: &Document) -> &[u32] {
+        match (self.bos, document.content(), &self.tokenizer) {
+            (BosArg::Always, ..) => self.model.config().bos_token_id.as_slice(),
+            (BosArg::Auto, Content::Text(_), Some(tokenizer)) => tokenizer.prefix(),
+            _ => &[],
+        }
+    }
+
+    fn check_bos(&self) -> Result<()> {
+        if self.bos == BosArg::Always && self.model.config().bos_token_id.is_none() {
+            return Err(Error::Config {
+                path: self.model.folder().join(folder::CONFIG),
+                field: "bos_token_id".to_owned(),
+                reason: "missing, but --bos always needs it".to_owned(),
+            });
+        }
+        Ok(())
+    }
+}
+
+fn open_tokenizer(model: &Model) -> Result<Option<Tokenizer>> {
+    let path = model.folder().join("tokenizer.json");
+    path.exists().then(|| Tokenizer::from_file(&path)).transpose()
+}
