@@ -169,6 +169,13 @@ pub fn revert_text(out_text: &str, edits: &[TokenEdit]) -> Result<String> {
 
 /// The token ids before editing, from the ids after it and their edits: the last generation is undone first.
 ///
+/// ```
+/// use toedit::edit::provenance::{TokenEdit, revert_ids};
+/// let edit: TokenEdit = serde_json::from_str(r#"{"position":1,"old_id":8,"new_id":null,"p_old":0.0004,"p_new":null}"#)?;
+/// assert_eq!(revert_ids(&[7, 9], &[edit])?, [7, 8, 9]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// [`Error::Usage`] where an edit does not fit the ids: out of range or order, or another id than it says.
 pub fn revert_ids(out_ids: &[u32], edits: &[TokenEdit]) -> Result<Vec<u32>> {

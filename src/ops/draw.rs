@@ -4,7 +4,6 @@
 //! afterwards. l₀ is the largest logit that keeps its weight, so that no temperature can make every weight underflow.
 
 use std::cmp::{Ordering, Reverse};
-use std::collections::BinaryHeap;
 
 use crate::edit::Sampler;
 use crate::random::Uniform;
@@ -45,6 +44,18 @@ pub enum Draw {
 ///
 /// `allowed(id)` says whether a token may stand here, the original included. `random(d)` gives the numbers of draw d of
 /// this position: rejection uses draws 0 to 63, the others draw 0.
+///
+/// ```
+/// use toedit::edit::Sampler;
+/// use toedit::ops::draw::{Draw, Row, draw};
+/// use toedit::random::Uniform;
+/// use toedit::score::Statistics;
+/// let logits = [4.0, 1.0, 2.0];
+/// let statistics = Statistics { target: 4.0, max: 2.0, rest: 1.0 + (-1f32).exp() };
+/// let row = Row { logits: &logits, original: 0, statistics: &statistics };
+/// let drawn = draw(&Sampler::TopK(2), 1.5, row, |id| id != 0, |_| Uniform { first: 0.5, second: 0.5 });
+/// assert_eq!(drawn, Draw::Token { id: 2, logit: 2.0 });
+/// ```
 pub fn draw(
     sampler: &Sampler,
     temperature: f64,
@@ -96,29 +107,32 @@ impl PartialOrd for Candidate {
 
 /// The `k` largest of `logits`, best first: logit descending, id ascending.
 ///
-/// A scan against the worst candidate so far; a tile without a larger logit, which is nearly every one, is passed over
-/// by a loop that vectorises. Memory is proportional to k.
+/// A scan against a threshold that at least k candidates reach; a tile without a larger logit, which is nearly every
+/// one, is passed over by a loop that vectorises. Time is O(V + k log k), memory O(k).
+///
+/// ```
+/// let best = toedit::ops::draw::largest(&[1.0, 3.0, 2.0, 3.0], 3);
+/// assert_eq!(best.iter().map(|candidate| candidate.id).collect::<Vec<_>>(), [1, 3, 2]);
+/// ```
 pub fn largest(logits: &[f32], k: usize) -> Vec<Candidate> {
-    let (head, tail) = logits.split_at(k.min(logits.len()));
-    let mut heap: BinaryHeap<_> = candidates(head, 0).map(Reverse).collect();
-    for (tile, start) in tail.chunks(TILE).zip((head.len()..).step_by(TILE)) {
-        let Some(&Reverse(worst)) = heap.peek() else { break };
-        if tile.iter().fold(false, |any, &logit| any | (logit > worst.logit)) {
-            replace_worst(&mut heap, candidates(tile, start));
+    let k = k.min(logits.len());
+    let (head, tail) = logits.split_at(k);
+    let mut best: Vec<_> = candidates(head, 0).collect();
+    let mut threshold = head.iter().copied().fold(f32::INFINITY, f32::min);
+    for (tile, start) in tail.chunks(TILE).zip((k..).step_by(TILE)) {
+        // Ids ascend, so that an equal logit never displaces one that is there.
+        if tile.iter().fold(false, |any, &logit| any | (logit > threshold)) {
+            best.extend(candidates(tile, start).filter(|candidate| candidate.logit > threshold));
+            if best.len() >= 2 * k {
+                let (_, worst, _) = best.select_nth_unstable_by_key(k - 1, |&candidate| Reverse(candidate));
+                threshold = worst.logit;
+                best.truncate(k);
+            }
         }
     }
-    heap.into_sorted_vec().into_iter().map(|Reverse(candidate)| candidate).collect()
-}
-
-/// Lets each candidate that beats the worst in `heap` take its place. Ids ascend, so an equal logit never does.
-fn replace_worst(heap: &mut BinaryHeap<Reverse<Candidate>>, tile: impl Iterator<Item = Candidate>) {
-    for candidate in tile {
-        if let Some(mut worst) = heap.peek_mut()
-            && candidate.logit > worst.0.logit
-        {
-            *worst = Reverse(candidate);
-        }
-    }
+    best.sort_unstable_by_key(|&candidate| Reverse(candidate));
+    best.truncate(k);
+    best
 }
 
 fn candidates(logits: &[f32], start: usize) -> impl Iterator<Item = Candidate> {
@@ -128,9 +142,9 @@ fn candidates(logits: &[f32], start: usize) -> impl Iterator<Item = Candidate> {
 /// The smallest prefix of the order of [`largest`] whose softmax mass at temperature 1 reaches `mass`.
 fn nucleus(row: Row<'_>, mass: f64) -> Vec<Candidate> {
     let log_sum_exp = row.statistics.log_sum_exp();
-    let mut k = 64;
+    // Where a token is likely the prefix is short; a long one is found in few steps.
+    let mut k = 16;
     loop {
-        // The prefix is short as a rule; a longer one is found in few steps.
         let mut best = largest(row.logits, k);
         let mut sum = 0.0;
         let last = best.iter().position(|candidate| {
@@ -141,7 +155,7 @@ fn nucleus(row: Row<'_>, mass: f64) -> Vec<Candidate> {
             best.truncate(last.map_or(best.len(), |last| last + 1));
             return best;
         }
-        k *= 8;
+        k *= 4;
     }
 }
 

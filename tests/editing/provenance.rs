@@ -142,7 +142,9 @@ fn edits_that_do_not_fit_are_told() {
     let refused = |out: &str, edits: &[TokenEdit]| revert_ids(&ids(out), edits).unwrap_err().to_string();
     assert!(refused("yz", &edits).ends_with("the sequence holds another id than `new_id`"));
     assert!(refused("x", &edits).ends_with("the sequence holds another id than `new_id`"));
-    assert!(refused(&out, &reversed).ends_with("it overlaps another or lies outside the sequence"));
+    assert!(refused(&out, &[&edits[..], &edits[..1]].concat()).ends_with("or lies outside the sequence"));
+    let beyond = TokenEdit { position: usize::MAX, ..edits[0].clone() };
+    assert!(refused(&out, &[beyond]).ends_with("or lies outside the sequence"));
 }
 
 #[test]
