@@ -17,8 +17,8 @@ pub mod tokenizer;
 
 pub use data::Document;
 pub use device::Device;
+pub use edit::{EditConfig, Editor, Rule, Sampler};
 pub use error::{Error, Result};
 pub use model::{Dtype, Model};
-pub use edit::{EditConfig, Editor, Rule, Sampler};
 pub use score::{ScoreConfig, Scorer, Scores};
 pub use tokenizer::Tokenizer;

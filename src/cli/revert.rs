@@ -82,7 +82,8 @@ fn metadata(document: &Document) -> Result<Metadata> {
         serde_json::from_str(raw).map_err(|error| document.error(format!("member `toedit`: {error}")))?;
     let changed = metadata.counts.changed + metadata.counts.dropped;
     if metadata.edits.is_none() && changed > 0 {
-        let reason = format!("{changed} tokens were edited without --provenance: the original cannot be restored");
+        let reason =
+            format!("{changed} tokens were edited without --provenance: the original cannot be restored");
         return Err(document.error(reason));
     }
     Ok(metadata)

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-
 use super::format::Format;
 use super::jsonl::Record;
 use super::patch::{Member, Patch, quoted, splice};

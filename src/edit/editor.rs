@@ -130,12 +130,7 @@ impl<'m> Editor<'m> {
     }
 
     /// Applies the rules: drops at once, and returns the rows to resample.
-    fn decide(
-        &self,
-        documents: &[EditInput],
-        batch: &Batch,
-        results: &mut [Edited],
-    ) -> Result<Vec<Pending>> {
+    fn decide(&self, documents: &[EditInput], batch: &Batch, results: &mut [Edited]) -> Result<Vec<Pending>> {
         let mut pending = Vec::new();
         for (row, (origin, scored)) in batch.origins.iter().zip(batch.scored).enumerate() {
             let document = &documents[origin.document];
@@ -181,7 +176,13 @@ impl<'m> Editor<'m> {
                 .enumerate()
                 .map(|(index, pending)| {
                     let origin = origins[pending.row];
-                    self.draw(&documents[origin.document], origin, &scored[pending.row], (logits, index), pending)
+                    self.draw(
+                        &documents[origin.document],
+                        origin,
+                        &scored[pending.row],
+                        (logits, index),
+                        pending,
+                    )
                 })
                 .collect();
             for (row, draw) in rows.iter().zip(draws) {

@@ -178,7 +178,9 @@ impl Shape<'_> {
                 let up = &up[row * WIDE..][..columns];
                 let out = &mut wide[row * wide_stride + first..][..columns];
                 match layer.gate {
-                    Some(_) => activate(self.config.activation, &gate[row * WIDE..][..columns], Some(up), out),
+                    Some(_) => {
+                        activate(self.config.activation, &gate[row * WIDE..][..columns], Some(up), out)
+                    }
                     None => activate(self.config.activation, up, None, out),
                 }
             }

@@ -148,7 +148,8 @@ impl<E: Element> Transformer<E> {
 
     fn embed(&self, pack: &Pack, positions: &[u32], x: &mut [f32]) {
         let d = self.config.hidden_size;
-        let rows = pack.ids.par_chunks(BLOCK).zip(positions.par_chunks(BLOCK)).zip(x.par_chunks_mut(BLOCK * d));
+        let rows =
+            pack.ids.par_chunks(BLOCK).zip(positions.par_chunks(BLOCK)).zip(x.par_chunks_mut(BLOCK * d));
         rows.for_each(|((ids, positions), x)| {
             embed(&self.weights.embedding, self.weights.positions.as_deref(), ids, positions, x);
         });
@@ -160,8 +161,7 @@ impl<E: Element> Transformer<E> {
         let Workspace { x, q, kv, threads, rotary, .. } = workspace;
         let rotary = rotary.as_ref();
         let tokens = positions.len();
-        let outputs =
-            q[..tokens * q_len].par_chunks_mut(rows * q_len).zip(kv.par_chunks_mut(rows * kv_len));
+        let outputs = q[..tokens * q_len].par_chunks_mut(rows * q_len).zip(kv.par_chunks_mut(rows * kv_len));
         let inputs = x[..tokens * d].par_chunks(rows * d).zip(positions.par_chunks(rows));
         inputs.zip(outputs).for_each(|((x, positions), (q, kv))| {
             let scratch = &mut *lock(threads);

@@ -151,7 +151,11 @@ impl Attention {
             }
             scores[limit..].fill(0.0);
             weights[limit..].fill(E::from_f32(0.0));
-            *sum = math::sum(scores, #[inline(always)] |x| x);
+            *sum = math::sum(
+                scores,
+                #[inline(always)]
+                |x| x,
+            );
         }
         sums
     }

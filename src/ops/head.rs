@@ -69,10 +69,13 @@ pub fn score<E: Element>(
         |logits, (tile, parts)| score_tile(hidden, weight, tile, targets, (logits, parts, target_logits)),
     );
     let parts = &scratch.parts;
-    (0..rows).into_par_iter().map(|row| {
-        let target = f32::from_bits(target_logits[row].load(Relaxed));
-        merge(target, (0..tiles).map(|tile| parts[tile * rows + row]))
-    }).collect()
+    (0..rows)
+        .into_par_iter()
+        .map(|row| {
+            let target = f32::from_bits(target_logits[row].load(Relaxed));
+            merge(target, (0..tiles).map(|tile| parts[tile * rows + row]))
+        })
+        .collect()
 }
 
 fn score_tile<E: Element>(
@@ -108,10 +111,18 @@ fn reduce(logits: &[f32]) -> Part {
     let max = math::max(logits);
     if max == f32::NEG_INFINITY {
         // Nothing but the target, or nothing finite: the sum tells which.
-        let sum = math::sum(logits, #[inline(always)] |l| if l == f32::NEG_INFINITY { 0.0 } else { l });
+        let sum = math::sum(
+            logits,
+            #[inline(always)]
+            |l| if l == f32::NEG_INFINITY { 0.0 } else { l },
+        );
         return Part { max, sum, moment: 0.0 };
     }
-    let sum = math::sum(logits, #[inline(always)] |l| math::exp(l - max));
+    let sum = math::sum(
+        logits,
+        #[inline(always)]
+        |l| math::exp(l - max),
+    );
     let moment = math::sum(
         logits,
         #[inline(always)]

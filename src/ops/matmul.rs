@@ -126,13 +126,7 @@ pub fn matmul<E: Element>(a: Rows<E>, b: Panels<E>, out: &mut [f32], out_stride:
 }
 
 /// [`matmul`] by a given micro-kernel.
-pub fn multiply<E: Element>(
-    kernel: Kernel<E>,
-    a: Rows<E>,
-    b: Panels<E>,
-    out: &mut [f32],
-    out_stride: usize,
-) {
+pub fn multiply<E: Element>(kernel: Kernel<E>, a: Rows<E>, b: Panels<E>, out: &mut [f32], out_stride: usize) {
     if a.rows == 0 || b.count == 0 {
         return;
     }

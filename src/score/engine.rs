@@ -146,11 +146,7 @@ impl<'m> Engine<'m> {
     }
 
     /// Scores the documents pack by pack; `visit` sees each pack's rows in order.
-    pub fn run(
-        &self,
-        documents: &[Sequence],
-        mut visit: impl FnMut(&mut Batch) -> Result<()>,
-    ) -> Result<()> {
+    pub fn run(&self, documents: &[Sequence], mut visit: impl FnMut(&mut Batch) -> Result<()>) -> Result<()> {
         self.check_ids(documents)?;
         let mut state = self.take_state();
         let result = match (&self.model.transformer, &mut state) {

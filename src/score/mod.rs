@@ -52,8 +52,10 @@ impl ScoreConfig {
     /// Refuses windows that the model has no positions for.
     pub(crate) fn validate(&self, model: &Model) -> Result<()> {
         let config = model.config();
-        let bounds =
-            [("max_position_embeddings", Some(config.max_position_embeddings)), ("sliding_window", config.sliding_window)];
+        let bounds = [
+            ("max_position_embeddings", Some(config.max_position_embeddings)),
+            ("sliding_window", config.sliding_window),
+        ];
         let length = self.windows.max_length();
         for (name, bound) in bounds {
             if let Some(bound) = bound.filter(|bound| length > *bound) {

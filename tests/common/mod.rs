@@ -7,18 +7,8 @@ use std::path::PathBuf;
 use safetensors::SafeTensors;
 
 /// The golden families.
-pub const FAMILIES: [&str; 10] = [
-    "gpt2",
-    "llama",
-    "llama-tied",
-    "llama3-rope",
-    "mistral",
-    "qwen2",
-    "qwen3",
-    "olmo",
-    "olmo2",
-    "gpt-neox",
-];
+pub const FAMILIES: [&str; 10] =
+    ["gpt2", "llama", "llama-tied", "llama3-rope", "mistral", "qwen2", "qwen3", "olmo", "olmo2", "gpt-neox"];
 
 /// One family's model folder and what transformers computed with it.
 pub struct Golden {
