@@ -1,0 +1,88 @@
+//! The structure that the project keeps: sizes, where unsafe may stand, no left-overs.
+
+use std::path::{Path, PathBuf};
+
+const MAX_FILE_LINES: usize = 600;
+const MAX_FUNCTION_LINES: usize = 80;
+/// The only places that may lift the crate's `deny(unsafe_code)`.
+const UNSAFE: [&str; 3] = ["src/ops/simd.rs", "src/ops/matmul/avx512.rs", "src/model/map.rs"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All Rust files below `folder`, with their text.
+fn sources(folder: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path: PathBuf = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let name = path.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
+                found.push((name, std::fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    found
+}
+
+fn everything() -> Vec<(String, String)> {
+    ["src", "tests", "benches"].into_iter().flat_map(sources).collect()
+}
+
+#[test]
+fn files_can_be_held_in_mind() {
+    for (name, text) in everything() {
+        let lines = text.lines().count();
+        assert!(lines <= MAX_FILE_LINES, "{name} has {lines} lines");
+    }
+}
+
+#[test]
+fn functions_can_be_held_in_mind() {
+    for (name, text) in everything() {
+        let mut start = None;
+        for (number, line) in text.lines().enumerate() {
+            let body = line.trim_start();
+            let indent = line.len() - body.len();
+            if start.is_none() && body.split_whitespace().take(5).any(|word| word == "fn") && body.ends_with('{') {
+                start = Some((number, indent));
+            }
+            // rustfmt puts a function's last brace where its first line began.
+            if let Some((first, indented)) = start
+                && indent == indented
+                && body == "}"
+            {
+                let lines = number - first + 1;
+                assert!(lines <= MAX_FUNCTION_LINES, "{name}:{}: {lines} lines", first + 1);
+                start = None;
+            }
+        }
+    }
+}
+
+#[test]
+fn unsafe_code_stays_in_its_files() {
+    for (name, text) in sources("src") {
+        let lifted = text.contains("allow(unsafe_code)");
+        assert_eq!(lifted, UNSAFE.contains(&name.as_str()), "{name}");
+        if lifted {
+            let blocks = text.matches("unsafe {").count();
+            let reasons = text.matches("SAFETY:").count();
+            assert!(blocks <= reasons, "{name}: {blocks} unsafe blocks, {reasons} SAFETY comments");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_left_over() {
+    let marks = ["todo", "unimplemented", "dbg"].map(|name| format!("{name}!"));
+    for (name, text) in everything() {
+        for mark in marks.iter().map(String::as_str).chain([concat!("#[ig", "nore]")]) {
+            assert!(!text.contains(mark), "{name} contains {mark}");
+        }
+    }
+}
