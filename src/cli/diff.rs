@@ -48,8 +48,10 @@ impl Diff {
             None => format!("{}:{}", document.source().display(), document.line()),
         };
         let counts = &edited.counts;
-        let figures = format!("{} tokens, {} eligible, {} changed", counts.tokens, counts.eligible, counts.changed);
-        let dropped = if counts.dropped > 0 { format!(", {} dropped", counts.dropped) } else { String::new() };
+        let figures =
+            format!("{} tokens, {} eligible, {} changed", counts.tokens, counts.eligible, counts.changed);
+        let dropped =
+            if counts.dropped > 0 { format!(", {} dropped", counts.dropped) } else { String::new() };
         let mut out = String::new();
         self.styled(&mut out, TITLE, ["", ""], &name);
         out + &format!(" · {figures}{dropped}\n")

@@ -16,8 +16,8 @@ use crate::data::{Document, Documents, Inputs, Member, OutputWriter, Outputs, Pa
 use crate::data::{TextEdit, stream_key};
 use crate::edit::text::{AlignedText, token_edit};
 use crate::edit::{
-    Action, Condition, Constraint, Counts, EditConfig, EditInput, Edited, Editor, IdConstraint, Metadata, Rule,
-    Sampler, Strategy, TextConstraint, TokenEdit, Vocabulary,
+    Action, Condition, Constraint, Counts, EditConfig, EditInput, Edited, Editor, IdConstraint, Metadata,
+    Rule, Sampler, Strategy, TextConstraint, TokenEdit, Vocabulary,
 };
 use crate::score::ScoreConfig;
 use crate::tokenizer::Alignment;
@@ -88,7 +88,8 @@ pub fn run(args: &EditArgs) -> Result<u8> {
     let documents = inputs.documents(read)?;
     let progress = Progress::new(Mode::of(&args.common), inputs.total_bytes());
     let vocabulary = Vocabulary::new(session.model.config(), session.tokenizer.as_ref());
-    let run = Run { args, session: &session, config: &config, vocabulary: &vocabulary, interrupt: &interrupt };
+    let run =
+        Run { args, session: &session, config: &config, vocabulary: &vocabulary, interrupt: &interrupt };
     let editor = Editor::new(&session.model, score.clone(), config.clone())?;
     if args.form.dry_run {
         return session.pool.install(|| estimate::run(&run, &editor, &score, documents));

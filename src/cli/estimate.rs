@@ -32,7 +32,9 @@ pub fn run(run: &Run, editor: &Editor, score: &ScoreConfig, documents: Documents
             sample.push(job);
         }
     }
-    print(format!("{count} documents, {tokens} tokens, {computed} with the overlap of windows\n").as_bytes())?;
+    print(
+        format!("{count} documents, {tokens} tokens, {computed} with the overlap of windows\n").as_bytes(),
+    )?;
     if unaligned > 0 {
         print(format!("{unaligned} documents would be passed through\n").as_bytes())?;
     }
@@ -56,8 +58,7 @@ fn measure(
     sample: Vec<Job<Layout>>,
     tokens: u64,
 ) -> Result<String> {
-    let sample_work: u64 =
-        sample.iter().map(|job| window_tokens(score, &run.session.sequence(job))).sum();
+    let sample_work: u64 = sample.iter().map(|job| window_tokens(score, &run.session.sequence(job))).sum();
     let start = Instant::now();
     let outputs = run.edit_chunk(editor, sample)?;
     let seconds = start.elapsed().as_secs_f64();

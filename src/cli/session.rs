@@ -6,8 +6,8 @@ use std::time::Instant;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use serde::Serialize;
 
-use super::pipeline::Job;
 use super::args::{BosArg, DtypeArg, ModelArgs, RunArgs, WindowArgs};
+use super::pipeline::Job;
 use crate::data::{Content, Document};
 use crate::device::Device;
 use crate::model::{Dtype, Model, folder};

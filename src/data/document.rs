@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-
 use super::format::Format;
 use super::jsonl::Record;
 use super::patch::{Member, Patch, quoted, splice};
@@ -109,6 +108,14 @@ impl Document {
     pub fn metadata(&self) -> Option<&str> {
         match &self.origin {
             Origin::Json(record) => record.metadata(),
+            Origin::Text(_) => None,
+        }
+    }
+
+    /// The raw JSON of the record's `input_ids`, which a document of text may have too.
+    pub fn raw_ids(&self) -> Option<&str> {
+        match &self.origin {
+            Origin::Json(record) => record.ids(),
             Origin::Text(_) => None,
         }
     }
