@@ -168,7 +168,7 @@ pub fn chunk_rows(vocabulary: usize) -> usize {
     (CHUNK_BYTES / size_of::<f32>() / vocabulary.next_multiple_of(TILE)).max(1)
 }
 
-/// Whole rows of logits, `V` padded to whole tiles apart, the same bits as [`score`] saw.
+/// Whole rows of logits, `V` padded to whole tiles apart, the same bits as [`Head::score`] saw.
 pub fn logits<E: Element>(hidden: Rows<E>, weight: &Matrix<E>, scratch: &mut Scratch, out: &mut Vec<f32>) {
     let tiles = weight.n().div_ceil(TILE);
     let stride = tiles * TILE;
