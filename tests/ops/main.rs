@@ -1,0 +1,6 @@
+//! The ops on the CPU against naive f64 loops over the same rounded operands.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod matmul;
