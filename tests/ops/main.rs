@@ -4,3 +4,4 @@
 mod common;
 
 mod matmul;
+mod norm;
