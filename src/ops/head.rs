@@ -52,7 +52,7 @@ pub struct Scratch {
 /// Statistics and entropy of every row of `hidden` (`k` values, the model's last norm applied) for its target.
 ///
 /// # Panics
-/// If a target lies outside the vocabulary: callers check ids first.
+/// If there is not one target for each row, or one lies outside the vocabulary: callers check ids first.
 pub fn score<E: Element>(
     hidden: Rows<E>,
     weight: &Matrix<E>,
@@ -60,6 +60,7 @@ pub fn score<E: Element>(
     scratch: &mut Scratch,
 ) -> Vec<Scored> {
     let rows = hidden.rows;
+    assert!(targets.len() == rows && targets.iter().all(|target| (*target as usize) < weight.n()));
     let tiles = weight.n().div_ceil(TILE);
     scratch.parts.resize(tiles * rows, Part::default());
     scratch.targets.resize_with(rows, AtomicU32::default);

@@ -4,5 +4,7 @@
 mod common;
 
 mod embedding;
+mod head;
+mod head_extremes;
 mod matmul;
 mod norm;
