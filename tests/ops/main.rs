@@ -3,8 +3,12 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod activation;
+mod attention;
 mod embedding;
 mod head;
 mod head_extremes;
 mod matmul;
 mod norm;
+mod packs;
+mod rope;
