@@ -74,6 +74,16 @@ pub enum Error {
         /// What is missing and what to do.
         reason: String,
     },
+    /// The run's own check failed: documents read and written differ in number.
+    #[error(
+        "{read} documents read but {written} written: this is a fault of the program; the output is not complete"
+    )]
+    Lost {
+        /// Documents read.
+        read: u64,
+        /// Documents written.
+        written: u64,
+    },
     /// The run was asked to stop by a signal.
     #[error("stopped by signal {0}")]
     Stopped(i32),

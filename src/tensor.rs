@@ -13,6 +13,7 @@ use rayon::prelude::*;
 
 use crate::Result;
 use crate::ops::matmul::Multiply;
+use crate::ops::simd::vectorize;
 
 /// Outputs in one panel: two registers of sixteen f32 lanes.
 pub const PANEL: usize = 32;
@@ -114,15 +115,14 @@ impl<E: Element> Matrix<E> {
     ) -> Result<Self> {
         let mut data = Buffer::zeroed(n.div_ceil(PANEL) * panel_len::<E>(k));
         data.par_chunks_mut(panel_len::<E>(k)).enumerate().try_for_each_init(
-            || (vec![0.0; PANEL * k], vec![E::from_f32(0.0); k]),
-            |(rows, converted), (index, panel)| {
+            || (vec![0.0; PANEL * k], vec![E::from_f32(0.0); PANEL * k]),
+            |(rows, rounded), (index, panel)| {
                 let range = index * PANEL..n.min((index + 1) * PANEL);
                 let rows = &mut rows[..range.len() * k];
                 read(range, rows)?;
-                for (column, row) in rows.chunks_exact(k).enumerate() {
-                    converted.iter_mut().zip(row).for_each(|(out, x)| *out = E::from_f32(*x));
-                    pack_column(panel, column, converted);
-                }
+                let rounded = &mut rounded[..rows.len()];
+                round(rows, rounded);
+                pack_panel(rounded, k, k, panel);
                 Ok(())
             },
         )?;
@@ -166,10 +166,21 @@ pub const fn panel_len<E: Element>(k: usize) -> usize {
     k.next_multiple_of(E::GROUP) * PANEL
 }
 
-/// Writes one output's weights into its column of a panel.
-pub(crate) fn pack_column<E: Element>(panel: &mut [E], column: usize, weights: &[E]) {
-    for (group, weights) in weights.chunks(E::GROUP).enumerate() {
-        let at = (group * PANEL + column) * E::GROUP;
-        panel[at..at + weights.len()].copy_from_slice(weights);
+/// Rounds values to the storage type.
+pub(crate) fn round<E: Element>(values: &[f32], out: &mut [E]) {
+    vectorize(
+        #[inline(always)]
+        || out.iter_mut().zip(values).for_each(|(out, value)| *out = E::from_f32(*value)),
+    );
+}
+
+/// Interleaves up to [`PANEL`] rows of `k` values, `stride` apart, as the columns of a panel. What lies past the rows and
+/// past k keeps its zeros.
+pub(crate) fn pack_panel<E: Element>(rows: &[E], stride: usize, k: usize, panel: &mut [E]) {
+    for (group, panel) in panel.chunks_exact_mut(PANEL * E::GROUP).take(k.div_ceil(E::GROUP)).enumerate() {
+        let inputs = group * E::GROUP..k.min((group + 1) * E::GROUP);
+        for (row, column) in rows.chunks(stride).zip(panel.chunks_exact_mut(E::GROUP)) {
+            column[..inputs.len()].copy_from_slice(&row[inputs.clone()]);
+        }
     }
 }

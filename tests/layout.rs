@@ -48,7 +48,10 @@ fn functions_can_be_held_in_mind() {
         for (number, line) in text.lines().enumerate() {
             let body = line.trim_start();
             let indent = line.len() - body.len();
-            if start.is_none() && body.split_whitespace().take(5).any(|word| word == "fn") && body.ends_with('{') {
+            if start.is_none()
+                && body.split_whitespace().take(5).any(|word| word == "fn")
+                && body.ends_with('{')
+            {
                 start = Some((number, indent));
             }
             // rustfmt puts a function's last brace where its first line began.

@@ -1,6 +1,7 @@
 //! `toedit edit`: the method, from records to records.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -60,6 +61,7 @@ struct Summary<'a> {
     documents: u64,
     #[serde(flatten)]
     counts: Counts,
+    truncated: u64,
     passed_through: &'a BTreeMap<&'static str, u64>,
     #[serde(flatten)]
     timing: Timing,
@@ -114,7 +116,7 @@ enum Sink {
 /// What the stages share.
 pub(super) struct Run<'a> {
     pub args: &'a EditArgs,
-    pub session: &'a Session,
+    pub session: &'a Arc<Session>,
     pub config: &'a EditConfig,
     pub vocabulary: &'a Vocabulary,
     pub interrupt: &'a Interrupt,
@@ -129,20 +131,22 @@ impl Run<'_> {
         mut sink: Sink,
         progress: &Progress,
     ) -> Result<(Tally, Counts)> {
-        let read = documents.progress();
+        let (read, session) = (documents.progress(), Arc::clone(self.session));
         let (mut tally, mut counts) = (Tally::default(), Counts::default());
         Pipeline {
             chunk_tokens: score.batch_tokens,
-            prepare: |document| self.prepare(document),
+            interrupt: self.interrupt,
+            prepare: move |document| prepare(&session, document),
             work: |jobs| {
-                if let Some(signal) = self.interrupt.requested() {
-                    return Err(Error::Stopped(signal));
-                }
                 tally.begin_batch();
                 let outputs = self.edit_chunk(editor, jobs)?;
                 tally.end_batch();
                 for output in &outputs {
-                    self.count(output, &mut tally, &mut counts);
+                    tally.count(&self.session.sequence(&output.job), &score.windows);
+                    counts += output.edited.counts;
+                    if matches!(output.job.extra, Layout::Unaligned) {
+                        *tally.passed_through.entry(UNALIGNED).or_default() += 1;
+                    }
                 }
                 progress.update(tally.documents, tally.tokens, read.read());
                 Ok(outputs)
@@ -157,18 +161,6 @@ impl Run<'_> {
             writer.finish()?;
         }
         Ok((tally, counts))
-    }
-
-    /// Encodes a document and finds its tokens' bytes.
-    pub fn prepare(&self, document: Document) -> Result<Job<Layout>> {
-        let ids = self.session.encode(&document)?;
-        let extra = match (document.text(), &self.session.tokenizer) {
-            (Some(text), Some(tokenizer)) => {
-                tokenizer.align(text, &ids).map_or(Layout::Unaligned, Layout::Text)
-            }
-            _ => Layout::Ids,
-        };
-        Ok(Job { document, ids, extra })
     }
 
     /// Takes a chunk through the model.
@@ -229,15 +221,6 @@ impl Run<'_> {
         Ok(Output { job, edited, text_edits, token_edits })
     }
 
-    fn count(&self, output: &Output, tally: &mut Tally, counts: &mut Counts) {
-        tally.documents += 1;
-        tally.tokens += output.edited.counts.tokens;
-        *counts += output.edited.counts;
-        if matches!(output.job.extra, Layout::Unaligned) {
-            *tally.passed_through.entry(UNALIGNED).or_default() += 1;
-        }
-    }
-
     fn write(&self, writer: &mut OutputWriter, output: &Output) -> Result<()> {
         let Output { job, edited, .. } = output;
         let form = &self.args.form;
@@ -282,11 +265,22 @@ impl Run<'_> {
             edit: self.config,
             documents: tally.documents,
             counts,
+            truncated: tally.truncated,
             passed_through: &tally.passed_through,
             timing,
         };
         summary::write(self.args.output.summary.as_deref(), &summary)
     }
+}
+
+/// Encodes a document and finds its tokens' bytes.
+pub(super) fn prepare(session: &Session, document: Document) -> Result<Job<Layout>> {
+    let ids = session.encode(&document)?;
+    let extra = match (document.text(), &session.tokenizer) {
+        (Some(text), Some(tokenizer)) => tokenizer.align(text, &ids).map_or(Layout::Unaligned, Layout::Text),
+        _ => Layout::Ids,
+    };
+    Ok(Job { document, ids, extra })
 }
 
 /// The counts that are not zero; eligible and changed always, changed last.

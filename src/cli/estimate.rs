@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::edit::{Layout, Run, describe};
+use super::edit::{Layout, Run, describe, prepare};
 use super::pipeline::Job;
 use super::print;
 use crate::data::Documents;
@@ -22,7 +22,7 @@ pub fn run(run: &Run, editor: &Editor, score: &ScoreConfig, documents: Documents
         if let Some(signal) = run.interrupt.requested() {
             return Err(Error::Stopped(signal));
         }
-        let job = run.prepare(document?)?;
+        let job = prepare(run.session, document?)?;
         count += 1;
         tokens += job.ids.len() as u64;
         computed += window_tokens(score, &run.session.sequence(&job));

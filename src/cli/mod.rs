@@ -1,19 +1,19 @@
 //! The command: arguments, configuration, progress and signals. What it computes is the library's.
 
-pub mod args;
-pub mod completions;
+mod args;
+mod completions;
 mod config_file;
 mod diff;
-pub mod edit;
+mod edit;
 mod estimate;
-pub mod info;
+mod info;
 mod logging;
 mod pipeline;
-pub mod progress;
-pub mod revert;
-pub mod score;
+mod progress;
+mod revert;
+mod score;
 mod session;
-pub mod signals;
+mod signals;
 mod summary;
 
 use std::ffi::OsString;
@@ -29,15 +29,15 @@ use completions::CompletionsArgs;
 /// Token-level editing of text corpora: score every token with a causal language model, resample the ones it finds too predictable.
 #[derive(Debug, Parser)]
 #[command(name = "toedit", version, max_term_width = 100)]
-pub struct Cli {
+struct Cli {
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    command: Command,
 }
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+enum Command {
     /// Log-probabilities and perplexity of each document
     Score(Box<ScoreArgs>),
     /// The method: an edited corpus
@@ -113,7 +113,15 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<u8, Failure> {
         }
         logging::install(common);
     }
-    Ok(cli.command.run()?)
+    match cli.command.run() {
+        // Whoever read standard output has seen enough, as `head` has.
+        Err(Error::Io { path, source })
+            if path == Path::new("-") && source.kind() == ErrorKind::BrokenPipe =>
+        {
+            Ok(0)
+        }
+        outcome => Ok(outcome?),
+    }
 }
 
 /// Parses twice where there is a configuration file: once to learn what the command line says, once with the rest of the file added.

@@ -5,8 +5,9 @@ use super::progress::{Mode, Progress};
 use super::signals::Interrupt;
 use super::{print_error, summary};
 use crate::data::{Document, Inputs, Member, OutputWriter, Outputs, Patch, Payload, ReadOptions, TextEdit};
-use crate::edit::Metadata;
 use crate::edit::provenance::{revert_ids, revert_text};
+use crate::edit::splice::{Replacement, splice};
+use crate::edit::{Metadata, TokenEdit};
 use crate::{Error, Result};
 
 /// The summary file.
@@ -54,23 +55,47 @@ pub fn run(args: &RevertArgs) -> Result<u8> {
 /// Writes the document as it was and gives the number of edits undone.
 fn revert(document: &Document, writer: &mut OutputWriter) -> Result<u64> {
     let metadata = metadata(document)?;
-    let edits = metadata.edits.unwrap_or_default();
+    let edits = metadata.edits.as_deref().unwrap_or_default();
     let failed = |error: Error| document.error(error.to_string());
-    let (mut text_edits, mut ids) = (Vec::new(), None);
-    if let Some(text) = document.text().filter(|_| !edits.is_empty()) {
-        let original = revert_text(text, &edits).map_err(failed)?;
-        text_edits.push(TextEdit { start: 0, end: text.len(), new: original });
-    }
-    if let Some(edited) = document.ids() {
-        ids = Some(revert_ids(edited, &edits).map_err(failed)?);
-    }
+    let text = document.text().map(|text| text_edits(text, edits)).transpose().map_err(failed)?;
+    let ids = match document.ids() {
+        Some(edited) => Some(revert_ids(edited, edits).map_err(failed)?),
+        None => ids_beside_text(document, &metadata),
+    };
     let patch = Patch {
-        text: if text_edits.is_empty() { Member::Keep } else { Member::Set(&text_edits) },
+        text: text.as_deref().map_or(Member::Keep, Member::Set),
         ids: ids.as_deref().map_or(Member::Keep, Member::Set),
         metadata: Member::Remove,
     };
     writer.write(document, &patch)?;
     Ok(edits.len() as u64)
+}
+
+/// What to replace in an edited text. After one round of editing these are the edits the other way round, so that the
+/// JSON spelling of all other characters stays; after several it is the whole text.
+fn text_edits(text: &str, edits: &[TokenEdit]) -> Result<Vec<TextEdit>> {
+    // Checks each edit against the text.
+    let original = revert_text(text, edits)?;
+    if edits.windows(2).any(|pair| pair[0].generation != pair[1].generation) {
+        return Ok(vec![TextEdit { start: 0, end: text.len(), new: original }]);
+    }
+    let undo = edits.iter().filter_map(|edit| {
+        let (span, pieces) = (edit.span?, edit.pieces.as_ref()?);
+        Some(Replacement { range: span.out_byte_start..span.out_byte_end, new: &pieces.old.0 })
+    });
+    Ok(splice(text, &undo.collect::<Vec<_>>())?.edits)
+}
+
+/// The original ids where a record holds the edited ones beside its text, as `--emit both` writes them. Ids that the
+/// edits do not fit were there before and went through untouched.
+fn ids_beside_text(document: &Document, metadata: &Metadata) -> Option<Vec<u32>> {
+    let ids: Vec<u32> = serde_json::from_str(document.raw_ids()?).ok()?;
+    let edits = metadata.edits.as_deref().filter(|edits| !edits.is_empty())?;
+    let edited_len = metadata.counts.tokens.checked_sub(metadata.counts.dropped)?;
+    if ids.len() as u64 != edited_len {
+        return None;
+    }
+    revert_ids(&ids, edits).ok()
 }
 
 /// The record's `toedit` object.

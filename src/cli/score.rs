@@ -1,5 +1,7 @@
 //! `toedit score`: a line of figures per document.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -10,9 +12,9 @@ use super::progress::{Mode, Progress};
 use super::session::{Session, SessionCard};
 use super::signals::Interrupt;
 use super::summary::{self, Tally, Timing};
+use crate::Result;
 use crate::data::{Document, Inputs, Outputs, Payload, ReadOptions};
 use crate::score::{ScoreConfig, Scorer, Scores};
-use crate::{Error, Result};
 
 /// A line of the output.
 #[derive(Serialize)]
@@ -54,6 +56,7 @@ struct Summary<'a> {
     tokens: u64,
     scored: u64,
     windows: u64,
+    truncated: u64,
     nll: f64,
     perplexity: Option<f64>,
     passed_through: &'a std::collections::BTreeMap<&'static str, u64>,
@@ -102,7 +105,7 @@ pub fn run(args: &ScoreArgs) -> Result<u8> {
 /// What the stages share.
 struct Run<'a> {
     args: &'a ScoreArgs,
-    session: &'a Session,
+    session: &'a Arc<Session>,
     progress: &'a Progress,
     interrupt: &'a Interrupt,
 }
@@ -115,26 +118,23 @@ impl Run<'_> {
         mut writer: crate::data::OutputWriter,
     ) -> Result<(Tally, Totals)> {
         let scorer = Scorer::new(&self.session.model, config.clone())?;
-        let read = documents.progress();
+        let (read, session) = (documents.progress(), Arc::clone(self.session));
         let (mut tally, mut totals) = (Tally::default(), Totals::default());
         Pipeline {
             chunk_tokens: config.batch_tokens,
-            prepare: |document: Document| {
-                let ids = self.session.encode(&document)?;
+            interrupt: self.interrupt,
+            prepare: move |document: Document| {
+                let ids = session.encode(&document)?;
                 Ok(Job { document, ids, extra: () })
             },
             work: |jobs: Vec<Job<()>>| {
-                if let Some(signal) = self.interrupt.requested() {
-                    return Err(Error::Stopped(signal));
-                }
                 tally.begin_batch();
                 let scores = self.score_chunk(&scorer, &jobs)?;
                 tally.end_batch();
-                for scores in &scores {
+                for (job, scores) in jobs.iter().zip(&scores) {
+                    tally.count(&self.session.sequence(job), &config.windows);
                     totals.add(scores);
-                    tally.tokens += scores.tokens as u64;
                 }
-                tally.documents += scores.len() as u64;
                 self.progress.update(tally.documents, tally.tokens, read.read());
                 Ok(jobs.into_iter().zip(scores).collect())
             },
@@ -224,6 +224,7 @@ fn report(
         tokens: tally.tokens,
         scored: totals.scored,
         windows: totals.windows,
+        truncated: tally.truncated,
         nll: totals.nll,
         perplexity: totals.perplexity(),
         passed_through: &tally.passed_through,

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use crate::score::{Sequence, WindowConfig};
 use crate::{Error, Result};
 
 /// Documents and times of a run, and documents that came out unedited for a reason.
@@ -16,6 +17,8 @@ pub struct Tally {
     pub documents: u64,
     /// Their own tokens.
     pub tokens: u64,
+    /// Tokens beyond the window, passed through because truncation was asked for.
+    pub truncated: u64,
     /// Documents passed through, by reason.
     pub passed_through: BTreeMap<&'static str, u64>,
     span: Option<(Instant, Instant)>,
@@ -34,6 +37,14 @@ pub struct Timing {
 }
 
 impl Tally {
+    /// Counts a document.
+    pub fn count(&mut self, sequence: &Sequence, windows: &WindowConfig) {
+        let len = sequence.context.len() + sequence.ids.len();
+        self.documents += 1;
+        self.tokens += sequence.ids.len() as u64;
+        self.truncated += (len - windows.covered(len)) as u64;
+    }
+
     /// Notes that a batch begins.
     pub fn begin_batch(&mut self) {
         let now = Instant::now();
@@ -62,6 +73,9 @@ impl Tally {
     /// "12 documents, 3456 tokens", and documents passed through with their reasons.
     pub fn text(&self) -> String {
         let mut text = format!("{} documents, {} tokens", self.documents, self.tokens);
+        if self.truncated > 0 {
+            text += &format!(", {} beyond the window", self.truncated);
+        }
         for (reason, count) in &self.passed_through {
             text += &format!(", {count} passed through ({reason})");
         }

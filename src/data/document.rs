@@ -112,6 +112,14 @@ impl Document {
         }
     }
 
+    /// The raw JSON of the record's `input_ids`, which a document of text may have too.
+    pub fn raw_ids(&self) -> Option<&str> {
+        match &self.origin {
+            Origin::Json(record) => record.ids(),
+            Origin::Text(_) => None,
+        }
+    }
+
     /// The document with `patch` applied, as `format` writes it: a JSON object without a line's end, in which
     /// only the bytes of what was changed differ from the input, or bare text, which leaves everything else
     /// out.

@@ -62,6 +62,11 @@ impl Record {
         self.spans.id.as_ref().map(|span| &self.line[span.value.clone()])
     }
 
+    /// The raw JSON of the member `input_ids`.
+    pub fn ids(&self) -> Option<&str> {
+        self.spans.ids.as_ref().map(|span| &self.line[span.value.clone()])
+    }
+
     /// The raw JSON of the member `toedit`.
     pub fn metadata(&self) -> Option<&str> {
         self.spans.metadata.as_ref().map(|span| &self.line[span.value.clone()])

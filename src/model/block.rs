@@ -15,7 +15,7 @@ use crate::ops::attention::{self, Attention, QUERIES};
 use crate::ops::matmul::{Panels, Rows, matmul};
 use crate::ops::norm::Norm;
 use crate::ops::rope::Rotary;
-use crate::tensor::{Element, PANEL};
+use crate::tensor::{Element, PANEL, round};
 
 /// Columns of the wide layer that are computed together: their f32 sums stay in cache.
 const WIDE: usize = 256;
@@ -94,7 +94,9 @@ impl Shape<'_> {
             if let Some(rotary) = rotary {
                 rotary.apply(&mut row[..q_len + kv_len], self.attention.head_dim, *position as usize);
             }
-            q.iter_mut().chain(kv).zip(row).for_each(|(out, x)| *out = E::from_f32(*x));
+            let (queries, keys_and_values) = row.split_at(q_len);
+            round(queries, q);
+            round(keys_and_values, kv);
         }
     }
 
@@ -192,7 +194,7 @@ impl Shape<'_> {
 /// Rounds rows of `d` values to the products' input type.
 fn convert<E: Element>(x: &[f32], d: usize, out: &mut [E]) {
     for (x, out) in x.chunks_exact(d).zip(out.chunks_exact_mut(stride::<E>(d))) {
-        out.iter_mut().zip(x).for_each(|(out, x)| *out = E::from_f32(*x));
+        round(x, out);
     }
 }
 

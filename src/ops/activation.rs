@@ -10,27 +10,9 @@ pub fn activate<E: Element>(activation: Activation, x: &[f32], up: Option<&[f32]
     vectorize(
         #[inline(always)]
         || match activation {
-            Activation::Gelu => each(
-                x,
-                up,
-                y,
-                #[inline(always)]
-                |x| gelu(x),
-            ),
-            Activation::GeluTanh => each(
-                x,
-                up,
-                y,
-                #[inline(always)]
-                |x| gelu_tanh(x),
-            ),
-            Activation::Silu => each(
-                x,
-                up,
-                y,
-                #[inline(always)]
-                |x| silu(x),
-            ),
+            Activation::Gelu => each(x, up, y, gelu),
+            Activation::GeluTanh => each(x, up, y, gelu_tanh),
+            Activation::Silu => each(x, up, y, silu),
         },
     );
 }

@@ -8,7 +8,7 @@
 use super::math;
 use super::matmul::{Panels, Rows, matmul};
 use super::simd::vectorize;
-use crate::tensor::{Element, PANEL, pack_column};
+use crate::tensor::{Element, PANEL, pack_panel};
 
 /// Rows of queries that share one pass over the keys: their scores stay in the second-level cache.
 pub const QUERIES: usize = 24;
@@ -74,16 +74,13 @@ impl Attention {
     /// Packs up to [`PANEL`] rows of keys and values (`2 · kv_len` values each, keys first) into a zero-filled block.
     pub fn pack<E: Element>(&self, rows: &[E], block: &mut [E]) {
         block.fill(E::from_f32(0.0));
-        for (at, row) in rows.chunks_exact(2 * self.kv_len()).enumerate() {
-            let (keys, values) = row.split_at(self.kv_len());
-            let heads = keys.chunks_exact(self.head_dim).zip(values.chunks_exact(self.head_dim));
-            for ((key, value), head) in heads.zip(block.chunks_exact_mut(self.head_len())) {
-                let (key_panel, value_panels) = head.split_at_mut(self.key_len());
-                pack_column(key_panel, at, key);
-                for (column, value) in value.iter().enumerate() {
-                    let group = at / E::GROUP * PANEL + column % PANEL;
-                    value_panels[column / PANEL * PANEL * PANEL + group * E::GROUP + at % E::GROUP] = *value;
-                }
+        let stride = 2 * self.kv_len();
+        for (head, block) in block.chunks_exact_mut(self.head_len()).enumerate() {
+            let (keys, values) = block.split_at_mut(self.key_len());
+            let first = head * self.head_dim;
+            pack_panel(&rows[first..], stride, self.head_dim, keys);
+            for (at, row) in rows.chunks_exact(stride).enumerate() {
+                pack_value(at, &row[self.kv_len() + first..][..self.head_dim], values);
             }
         }
     }
@@ -108,7 +105,10 @@ impl Attention {
             matmul(weights, self.values(&blocks[self.key_len()..], count), output, wide);
             for ((row, output), sum) in q.chunks_exact_mut(self.q_len()).zip(output.chunks(wide)).zip(sums) {
                 let row = &mut row[head * self.head_dim..][..self.head_dim];
-                row.iter_mut().zip(output).for_each(|(out, x)| *out = E::from_f32(x / sum));
+                vectorize(
+                    #[inline(always)]
+                    || row.iter_mut().zip(output).for_each(|(out, x)| *out = E::from_f32(x / sum)),
+                );
             }
         }
     }
@@ -151,12 +151,18 @@ impl Attention {
             }
             scores[limit..].fill(0.0);
             weights[limit..].fill(E::from_f32(0.0));
-            *sum = math::sum(
-                scores,
-                #[inline(always)]
-                |x| x,
-            );
+            *sum = math::sum(scores, |x| x);
         }
         sums
+    }
+}
+
+/// Writes one key's values as input `at` of the panels.
+fn pack_value<E: Element>(at: usize, value: &[E], panels: &mut [E]) {
+    let start = at / E::GROUP * PANEL * E::GROUP + at % E::GROUP;
+    for (value, panel) in value.chunks(PANEL).zip(panels.chunks_exact_mut(PANEL * PANEL)) {
+        for (value, out) in value.iter().zip(panel[start..].iter_mut().step_by(E::GROUP)) {
+            *out = *value;
+        }
     }
 }

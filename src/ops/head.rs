@@ -32,12 +32,12 @@ struct Part {
     moment: f32,
 }
 
-/// What the head gives of one row: the statistics, and the entropy of the whole distribution in nats.
+/// What the head gives of one row.
 #[derive(Clone, Copy, Debug)]
 pub struct Scored {
     /// The target's logit and the rest.
     pub statistics: Statistics,
-    /// `−Σ p ln p` in nats, the target included.
+    /// `−Σ p ln p` in nats over the whole vocabulary; of no meaning unless asked for.
     pub entropy: f32,
 }
 
@@ -49,90 +49,86 @@ pub struct Scratch {
     tiles: Vec<Vec<f32>>,
 }
 
-/// Statistics and entropy of every row of `hidden` (`k` values, the model's last norm applied) for its target.
-///
-/// # Panics
-/// If there is not one target for each row, or one lies outside the vocabulary: callers check ids first.
-pub fn score<E: Element>(
-    hidden: Rows<E>,
-    weight: &Matrix<E>,
-    targets: &[u32],
-    scratch: &mut Scratch,
-) -> Vec<Scored> {
-    let rows = hidden.rows;
-    assert!(targets.len() == rows && targets.iter().all(|target| (*target as usize) < weight.n()));
-    let tiles = weight.n().div_ceil(TILE);
-    scratch.parts.resize(tiles * rows, Part::default());
-    scratch.targets.resize_with(rows, AtomicU32::default);
-    let target_logits = &scratch.targets[..rows];
-    scratch.parts.par_chunks_exact_mut(rows.max(1)).enumerate().for_each_init(
-        || vec![0.0; ROWS * TILE],
-        |logits, (tile, parts)| score_tile(hidden, weight, tile, targets, (logits, parts, target_logits)),
-    );
-    let parts = &scratch.parts;
-    (0..rows)
-        .into_par_iter()
-        .map(|row| {
-            let target = f32::from_bits(target_logits[row].load(Relaxed));
-            merge(target, (0..tiles).map(|tile| parts[tile * rows + row]))
-        })
-        .collect()
+/// Scoring a batch of rows.
+#[derive(Clone, Copy)]
+pub struct Head<'a, E> {
+    /// Rows of C values, the model's last norm applied.
+    pub hidden: Rows<'a, E>,
+    /// `[V, C]`
+    pub weight: &'a Matrix<E>,
+    /// The token that each row predicts.
+    pub targets: &'a [u32],
+    /// Whether to compute the entropy.
+    pub entropy: bool,
 }
 
-fn score_tile<E: Element>(
-    hidden: Rows<E>,
-    weight: &Matrix<E>,
-    tile: usize,
-    targets: &[u32],
-    (logits, parts, target_logits): (&mut [f32], &mut [Part], &[AtomicU32]),
-) {
-    let first = tile * TILE;
-    let columns = TILE.min(weight.n() - first);
-    let panels = Panels::of(weight, first / PANEL, columns.div_ceil(PANEL));
-    for start in (0..hidden.rows).step_by(ROWS) {
-        let rows = ROWS.min(hidden.rows - start);
-        let block = Rows { data: &hidden.data[start * hidden.stride..], rows, ..hidden };
-        matmul(block, panels, logits, TILE);
-        for (row, logits) in (start..start + rows).zip(logits.chunks_exact_mut(TILE)) {
-            let target = (targets[row] as usize).wrapping_sub(first);
-            if target < columns {
-                target_logits[row].store(logits[target].to_bits(), Relaxed);
-                logits[target] = f32::NEG_INFINITY;
+impl<E: Element> Head<'_, E> {
+    /// Scores every row.
+    ///
+    /// # Panics
+    /// If there is not one target for each row, or one lies outside the vocabulary: callers check ids first.
+    pub fn score(&self, scratch: &mut Scratch) -> Vec<Scored> {
+        let rows = self.hidden.rows;
+        let inside = |target: &u32| (*target as usize) < self.weight.n();
+        assert!(self.targets.len() == rows && self.targets.iter().all(inside));
+        let tiles = self.weight.n().div_ceil(TILE);
+        scratch.parts.resize(tiles * rows, Part::default());
+        scratch.targets.resize_with(rows, AtomicU32::default);
+        let targets = &scratch.targets[..rows];
+        scratch.parts.par_chunks_exact_mut(rows.max(1)).enumerate().for_each_init(
+            || vec![0.0; ROWS * TILE],
+            |logits, (tile, parts)| self.score_tile(tile, logits, parts, targets),
+        );
+        let parts = &scratch.parts;
+        let row = |row: usize| {
+            let target = f32::from_bits(targets[row].load(Relaxed));
+            merge(target, (0..tiles).map(|tile| parts[tile * rows + row]))
+        };
+        (0..rows).into_par_iter().map(row).collect()
+    }
+
+    /// One tile of all rows: their parts, and the logits of the targets that lie in it.
+    fn score_tile(&self, tile: usize, logits: &mut [f32], parts: &mut [Part], targets: &[AtomicU32]) {
+        let Self { hidden, weight, .. } = *self;
+        let first = tile * TILE;
+        let columns = TILE.min(weight.n() - first);
+        let panels = Panels::of(weight, first / PANEL, columns.div_ceil(PANEL));
+        for start in (0..hidden.rows).step_by(ROWS) {
+            let rows = ROWS.min(hidden.rows - start);
+            let block = Rows { data: &hidden.data[start * hidden.stride..], rows, ..hidden };
+            matmul(block, panels, logits, TILE);
+            for (row, logits) in (start..start + rows).zip(logits.chunks_exact_mut(TILE)) {
+                let target = (self.targets[row] as usize).wrapping_sub(first);
+                if target < columns {
+                    targets[row].store(logits[target].to_bits(), Relaxed);
+                    logits[target] = f32::NEG_INFINITY;
+                }
             }
-            parts[row] = vectorize(
+            vectorize(
                 #[inline(always)]
-                || reduce(&logits[..columns]),
+                || {
+                    for (part, logits) in parts[start..start + rows].iter_mut().zip(logits.chunks_exact(TILE))
+                    {
+                        *part = reduce(&logits[..columns], self.entropy);
+                    }
+                },
             );
         }
     }
 }
 
 #[inline(always)]
-fn reduce(logits: &[f32]) -> Part {
+fn reduce(logits: &[f32], entropy: bool) -> Part {
     let max = math::max(logits);
     if max == f32::NEG_INFINITY {
         // Nothing but the target, or nothing finite: the sum tells which.
-        let sum = math::sum(
-            logits,
-            #[inline(always)]
-            |l| if l == f32::NEG_INFINITY { 0.0 } else { l },
-        );
+        let sum = math::sum(logits, |l| if l == f32::NEG_INFINITY { 0.0 } else { l });
         return Part { max, sum, moment: 0.0 };
     }
-    let sum = math::sum(
-        logits,
-        #[inline(always)]
-        |l| math::exp(l - max),
-    );
-    let moment = math::sum(
-        logits,
-        #[inline(always)]
-        |l| {
-            // −∞ · 0 must be 0.
-            let x = if l - max < -88.0 { -88.0 } else { l - max };
-            math::exp(x) * x
-        },
-    );
+    let sum = math::sum(logits, |l| math::exp(l - max));
+    // Far below the maximum −∞ · 0 must be 0.
+    let weighted = |x: f32| if x < -88.0 { 0.0 } else { math::exp(x) * x };
+    let moment = if entropy { math::sum(logits, |l| weighted(l - max)) } else { 0.0 };
     Part { max, sum, moment }
 }
 
@@ -174,7 +170,7 @@ pub fn chunk_rows(vocabulary: usize) -> usize {
     (CHUNK_BYTES / size_of::<f32>() / vocabulary.next_multiple_of(TILE)).max(1)
 }
 
-/// Whole rows of logits, `V` padded to whole tiles apart, the same bits as [`score`] saw.
+/// Whole rows of logits, `V` padded to whole tiles apart, the same bits as [`Head::score`] saw.
 pub fn logits<E: Element>(hidden: Rows<E>, weight: &Matrix<E>, scratch: &mut Scratch, out: &mut Vec<f32>) {
     let tiles = weight.n().div_ceil(TILE);
     let stride = tiles * TILE;

@@ -13,4 +13,4 @@ mod math;
 pub mod matmul;
 pub mod norm;
 pub mod rope;
-mod simd;
+pub(crate) mod simd;

@@ -54,20 +54,10 @@ impl Norm<'_> {
     fn moments(&self, x: &[f32]) -> (f32, f32) {
         let n = x.len() as f32;
         let shift = match self.kind {
-            NormKind::Layer => {
-                math::sum(
-                    x,
-                    #[inline(always)]
-                    |x| x,
-                ) / n
-            }
+            NormKind::Layer => math::sum(x, |x| x) / n,
             NormKind::Rms => 0.0,
         };
-        let squares = math::sum(
-            x,
-            #[inline(always)]
-            |x| (x - shift) * (x - shift),
-        );
+        let squares = math::sum(x, |x| (x - shift) * (x - shift));
         (shift, 1.0 / (squares / n + self.eps).sqrt())
     }
 

@@ -66,7 +66,7 @@ pub(crate) struct Origin {
 pub(crate) struct Batch<'a> {
     pub origins: &'a [Origin],
     pub scored: &'a [Scored],
-    head: &'a mut dyn Head,
+    head: &'a mut dyn WholeRows,
 }
 
 impl Batch<'_> {
@@ -100,8 +100,8 @@ impl<'a> Logits<'a> {
     }
 }
 
-/// The head of the pack at hand, whatever its type.
-trait Head {
+/// Rows of logits of the pack at hand, whatever its type.
+trait WholeRows {
     fn chunk_rows(&self) -> usize;
     fn logits(&mut self, rows: &[usize]) -> Logits<'_>;
 }
@@ -114,7 +114,7 @@ struct PackHead<'a, E> {
     logits: &'a mut Vec<f32>,
 }
 
-impl<E: Element> Head for PackHead<'_, E> {
+impl<E: Element> WholeRows for PackHead<'_, E> {
     fn chunk_rows(&self) -> usize {
         head::chunk_rows(self.transformer.config().vocab_size)
     }
@@ -242,7 +242,8 @@ impl<'m> Engine<'m> {
     ) -> Result<()> {
         transformer.forward(&packer.pack, &mut memory.workspace);
         let hidden = memory.workspace.hidden(transformer.config(), packer.pack.rows.len());
-        let scored = head::score(hidden, transformer.head(), &packer.pack.targets, &mut memory.head);
+        let (weight, targets, entropy) = (transformer.head(), &packer.pack.targets[..], self.config.entropy);
+        let scored = head::Head { hidden, weight, targets, entropy }.score(&mut memory.head);
         check_finite(&scored, &packer.origins)?;
         let Memory { head, gathered, logits, .. } = memory;
         let mut head = PackHead { transformer, hidden, head, gathered, logits };

@@ -122,6 +122,15 @@ pub fn attention(attention: &Attention, q: &[f32], kv: &[f32]) -> Vec<Expected> 
     out
 }
 
+/// log p of a row's target and the row's entropy. An error δ of the logits moves log p by up to 2δ, and the entropy by as
+/// much for each nat.
+pub fn head(logits: &[Expected], target: usize) -> [Expected; 2] {
+    let values: Vec<f64> = logits.iter().map(|logit| logit.value).collect();
+    let size = 1.0 + 2.0 * logits.iter().map(|logit| logit.scale).fold(0.0, f64::max);
+    let (log, entropy) = (log_softmax(&values)[target], entropy(&values));
+    [(log, size - log), (entropy, size * (1.0 + entropy))].map(|(value, scale)| Expected { value, scale })
+}
+
 /// e^(x − ln Σ e^x)
 pub fn softmax(x: &[f64]) -> Vec<f64> {
     log_softmax(x).into_iter().map(f64::exp).collect()

@@ -2,7 +2,7 @@
 
 use half::bf16;
 use proptest::prelude::*;
-use toedit::ops::head::{self, Scored, TILE};
+use toedit::ops::head::{self, Head, Scored, TILE};
 use toedit::ops::matmul::Rows;
 use toedit::tensor::{Element, Matrix};
 
@@ -41,8 +41,12 @@ impl<E: Element> Case<E> {
         Rows { data: &self.padded, stride: self.k.next_multiple_of(E::GROUP), rows: self.targets.len() }
     }
 
+    fn head(&self) -> Head<'_, E> {
+        Head { hidden: self.rows(), weight: &self.matrix, targets: &self.targets, entropy: true }
+    }
+
     pub fn score(&self) -> Vec<Scored> {
-        head::score(self.rows(), &self.matrix, &self.targets, &mut head::Scratch::default())
+        self.head().score(&mut head::Scratch::default())
     }
 
     /// Whole rows of logits without their padding, into a buffer full of NaN.
@@ -52,6 +56,11 @@ impl<E: Element> Case<E> {
         let stride = self.vocabulary().next_multiple_of(TILE);
         assert_eq!(out.len(), self.targets.len() * stride);
         out.chunks_exact(stride).flat_map(|row| &row[..self.vocabulary()]).copied().collect()
+    }
+
+    /// Sums are those of the logits, and those of a tile.
+    fn limit(&self) -> f64 {
+        tolerance::sum(self.k.max(TILE))
     }
 
     /// Everything that must hold of the head, whatever the operands, as long as they are finite.
@@ -64,7 +73,9 @@ impl<E: Element> Case<E> {
         for ((scored, target), (logits, expected)) in scored.iter().zip(&self.targets).zip(rows) {
             let what = format!("{what}, target {target}");
             check_against_logits(&what, scored, logits, *target as usize);
-            check_against_oracle(&what, scored, expected, *target as usize, self.k);
+            let found = [scored.statistics.log_probability(), scored.entropy];
+            tolerance::assert_within(&what, found, &oracle::head(expected, *target as usize), self.limit());
+            assert!(scored.entropy >= 0.0, "{what}: {scored:?}");
         }
     }
 }
@@ -81,21 +92,6 @@ fn check_against_logits(what: &str, scored: &Scored, logits: &[f32], target: usi
     tolerance::assert_within(what, [statistics.rest], &expected, tolerance::sum(logits.len()));
     assert!(statistics.is_finite(), "{what}: {statistics:?}");
     assert!(statistics.log_probability() <= 0.0, "{what}: {statistics:?}");
-}
-
-/// log p and the entropy. An error δ of the logits moves log p by up to 2δ, and the entropy by 2δ for each nat of it.
-fn check_against_oracle(what: &str, scored: &Scored, logits: &[Expected], target: usize, k: usize) {
-    let delta = logits.iter().map(|logit| logit.scale).fold(0.0, f64::max) * tolerance::sum(k);
-    let values: Vec<f64> = logits.iter().map(|logit| logit.value).collect();
-    let (log, entropy) = (oracle::log_softmax(&values)[target], oracle::entropy(&values));
-    let limit = tolerance::sum(logits.len());
-    let slack = 1.0 + 2.0 * delta / limit;
-    let expected = [
-        Expected { value: log, scale: log.abs() + slack },
-        Expected { value: entropy, scale: (1.0 + entropy) * slack },
-    ];
-    tolerance::assert_within(what, [scored.statistics.log_probability(), scored.entropy], &expected, limit);
-    assert!(scored.entropy >= 0.0, "{what}: entropy {}", scored.entropy);
 }
 
 #[test]
@@ -136,12 +132,22 @@ fn a_row_does_not_depend_on_its_batch() {
     let mut scratch = head::Scratch::default();
     for row in [99, 0, 11, 12, 50] {
         let rows = Rows { data: &case.padded[row * 33..], stride: 33, rows: 1 };
-        let alone = head::score(rows, &case.matrix, &case.targets[row..=row], &mut scratch)[0];
+        let head = Head { hidden: rows, targets: &case.targets[row..=row], ..case.head() };
+        let alone = head.score(&mut scratch)[0];
         let bits = |scored: Scored| {
             let statistics = scored.statistics;
             [statistics.target, statistics.max, statistics.rest, scored.entropy]
         };
         tolerance::assert_same_bits("row", &bits(alone), &bits(together[row]));
+    }
+}
+
+#[test]
+fn statistics_do_not_depend_on_the_entropy() {
+    let case = Case::<f32>::random(12, 30, 700, 33);
+    let without = Head { entropy: false, ..case.head() }.score(&mut head::Scratch::default());
+    for (with, without) in case.score().iter().zip(&without) {
+        assert_eq!(with.statistics, without.statistics);
     }
 }
 
@@ -161,7 +167,7 @@ fn a_target_past_the_vocabulary_panics() {
 #[should_panic]
 fn fewer_targets_than_rows_panic() {
     let case = Case::<f32>::random(1, 3, 5, 2);
-    head::score(case.rows(), &case.matrix, &case.targets[..2], &mut head::Scratch::default());
+    Head { targets: &case.targets[..2], ..case.head() }.score(&mut head::Scratch::default());
 }
 
 #[test]

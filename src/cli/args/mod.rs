@@ -8,10 +8,10 @@ mod score;
 mod shared;
 mod values;
 
-pub use edit::{EditArgs, EmitArg, FormArgs, RuleArgs, SamplerArg, SamplerArgs, StrategyArg};
+pub use edit::{EditArgs, EmitArg, RuleArgs, SamplerArg, SamplerArgs, StrategyArg};
 pub use info::InfoArgs;
 pub use revert::RevertArgs;
-pub use score::{ScoreArgs, TokenArgs};
-pub(crate) use shared::default_threads;
-pub use shared::{BosArg, CommonArgs, InputArgs, LogFormat, ModelArgs, OutputArgs, RunArgs, WindowArgs};
-pub use values::{DeviceArg, DtypeArg};
+pub use score::ScoreArgs;
+pub use shared::default_threads;
+pub use shared::{BosArg, CommonArgs, LogFormat, ModelArgs, RunArgs, WindowArgs};
+pub use values::DtypeArg;

@@ -50,7 +50,7 @@ impl RunArgs {
 }
 
 /// The processors that the process may use; 1 where the system does not say.
-pub(crate) fn default_threads() -> usize {
+pub fn default_threads() -> usize {
     available_parallelism().map_or(1, NonZero::get)
 }
 
