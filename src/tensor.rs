@@ -145,7 +145,11 @@ impl<E: Element> Matrix<E> {
     }
 
     /// Copies the weights of one output into `out`, `k` values.
+    ///
+    /// # Panics
+    /// If `index` is not below `n`: past it lies the padding of the last panel.
     pub fn row(&self, index: usize, out: &mut [f32]) {
+        assert!(index < self.n, "row {index} of {}", self.n);
         let panel = &self.data[index / PANEL * panel_len::<E>(self.k)..];
         let column = index % PANEL * E::GROUP;
         for (group, out) in out.chunks_mut(E::GROUP).enumerate() {

@@ -66,9 +66,11 @@ impl<E: Element> Head<'_, E> {
     /// Scores every row.
     ///
     /// # Panics
-    /// If a target lies outside the vocabulary: callers check ids first.
+    /// If there is not one target for each row, or one lies outside the vocabulary: callers check ids first.
     pub fn score(&self, scratch: &mut Scratch) -> Vec<Scored> {
         let rows = self.hidden.rows;
+        let inside = |target: &u32| (*target as usize) < self.weight.n();
+        assert!(self.targets.len() == rows && self.targets.iter().all(inside));
         let tiles = self.weight.n().div_ceil(TILE);
         scratch.parts.resize(tiles * rows, Part::default());
         scratch.targets.resize_with(rows, AtomicU32::default);

@@ -139,4 +139,19 @@ mod tests {
         assert!(worst((-3.0, 3.0), |x| (f64::from(erf(x)) - series(f64::from(x))).abs()) < 3e-7);
         assert_eq!([erf(10.0), erf(-10.0)], [1.0, -1.0]);
     }
+
+    /// Integers, so that every order of a sum is exact.
+    #[test]
+    fn sum_and_max_see_every_value_of_every_length() {
+        for len in 0..70usize {
+            let x: Vec<f32> = (0..len).map(|i| (i * 37 % 71) as f32 - 35.0).collect();
+            assert_eq!(sum(&x, |x| 2.0 * x), x.iter().fold(0.0, |sum, x| sum + 2.0 * x), "{len}");
+            assert_eq!(max(&x), x.iter().copied().fold(f32::NEG_INFINITY, f32::max), "{len}");
+            for at in 0..len {
+                let mut x = x.clone();
+                x[at] = f32::NAN;
+                assert!(sum(&x, |x| x).is_nan() && !max(&x).is_nan(), "{len}, NaN at {at}");
+            }
+        }
+    }
 }

@@ -51,13 +51,19 @@ impl<'a, E: Element> Panels<'a, E> {
     }
 
     fn k(&self) -> usize {
-        self.segments * self.segment
+        self.segments.saturating_mul(self.segment)
     }
 
     /// Elements from the start of a panel to its end.
     fn extent(&self) -> usize {
-        self.segments.saturating_sub(1) * self.segment_stride + self.segment * PANEL
+        span(self.segments, self.segment_stride, self.segment.saturating_mul(PANEL))
     }
+}
+
+/// Elements from the start of the first of `count` runs of `len`, `stride` apart, to the end of the last. Saturates, since
+/// a sum that wrapped around would pass the checks that micro-kernels rely on.
+fn span(count: usize, stride: usize, len: usize) -> usize {
+    count.saturating_sub(1).saturating_mul(stride).saturating_add(len)
 }
 
 /// The products that an element type has on this machine.
@@ -130,9 +136,9 @@ pub fn multiply<E: Element>(kernel: Kernel<E>, a: Rows<E>, b: Panels<E>, out: &m
     if a.rows == 0 || b.count == 0 {
         return;
     }
-    assert!(a.data.len() >= (a.rows - 1) * a.stride + b.k(), "left operand too short");
-    assert!(b.data.len() >= (b.count - 1) * b.stride + b.extent(), "right operand too short");
-    assert!(out.len() >= (a.rows - 1) * out_stride + b.count * PANEL, "output too short");
+    assert!(a.data.len() >= span(a.rows, a.stride, b.k()), "left operand too short");
+    assert!(b.data.len() >= span(b.count, b.stride, b.extent()), "right operand too short");
+    assert!(out.len() >= span(a.rows, out_stride, b.count.saturating_mul(PANEL)), "output too short");
     for panel in 0..b.count {
         let one = Panels { data: &b.data[panel * b.stride..][..b.extent()], count: 1, ..b };
         for row in (0..a.rows).step_by(kernel.rows) {
@@ -146,7 +152,7 @@ pub fn multiply<E: Element>(kernel: Kernel<E>, a: Rows<E>, b: Panels<E>, out: &m
 /// Fails loudly where a micro-kernel would reach past a slice.
 fn check_tile<E: Element>(rows: usize, a: Rows<E>, b: Panels<E>, out: &[f32], out_stride: usize) {
     assert!(a.rows == rows && b.segment.is_multiple_of(E::GROUP));
-    assert!(a.data.len() >= (rows - 1) * a.stride + b.k());
+    assert!(a.data.len() >= span(rows, a.stride, b.k()));
     assert!(b.data.len() >= b.extent());
-    assert!(out.len() >= (rows - 1) * out_stride + PANEL);
+    assert!(out.len() >= span(rows, out_stride, PANEL));
 }

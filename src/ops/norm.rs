@@ -64,8 +64,13 @@ impl Norm<'_> {
     #[inline(always)]
     fn write<E: Element>(&self, x: &[f32], shift: f32, rstd: f32, y: &mut [E]) {
         match (self.weight, self.bias) {
-            (None, _) => {
+            (None, None) => {
                 y.iter_mut().zip(x).for_each(|(y, x)| *y = E::from_f32((x - shift) * rstd));
+            }
+            (None, Some(bias)) => {
+                for ((y, x), b) in y.iter_mut().zip(x).zip(bias) {
+                    *y = E::from_f32((x - shift).mul_add(rstd, *b));
+                }
             }
             (Some(weight), None) => {
                 for ((y, x), w) in y.iter_mut().zip(x).zip(weight) {

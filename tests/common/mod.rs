@@ -1,5 +1,9 @@
-//! What the test binaries share: golden numbers, and comparisons that NaN cannot pass.
+//! What the test binaries share: golden numbers, oracles, random operands, and comparisons that NaN cannot pass.
 #![allow(dead_code)]
+
+pub mod oracle;
+pub mod samples;
+pub mod tolerance;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,0 +1,22 @@
+//! The CPU ops at the sizes of a small language model (135 million parameters), on random data. Every result is compared
+//! with the oracle of the tests before it is timed.
+//!
+//! `cargo bench --bench kernels`, or `cargo bench --bench kernels -- matmul`. A single op runs in one thread; the head
+//! takes all of them.
+
+#[path = "../tests/common/mod.rs"]
+mod common;
+
+#[path = "kernels/attention.rs"]
+mod attention;
+#[path = "kernels/head.rs"]
+mod head;
+#[path = "kernels/matmul.rs"]
+mod matmul;
+#[path = "kernels/norm.rs"]
+mod norm;
+
+use criterion::{criterion_group, criterion_main};
+
+criterion_group!(kernels, matmul::bench, attention::bench, head::bench, norm::bench);
+criterion_main!(kernels);

@@ -1,0 +1,195 @@
+//! The head: statistics and entropy against a log-softmax in f64, and against the logits themselves.
+
+use half::bf16;
+use proptest::prelude::*;
+use toedit::ops::head::{self, Head, Scored, TILE};
+use toedit::ops::matmul::Rows;
+use toedit::tensor::{Element, Matrix};
+
+use crate::common::oracle::{self, Expected};
+use crate::common::{samples, tolerance};
+
+const VOCABULARIES: [usize; 9] = [1, 2, 31, 33, 255, 256, 257, 513, 50_257];
+
+/// Rows of hidden states, their targets and the head's matrix.
+pub struct Case<E> {
+    pub hidden: Vec<f32>,
+    pub weights: Vec<f32>,
+    pub k: usize,
+    pub targets: Vec<u32>,
+    padded: Vec<E>,
+    matrix: Matrix<E>,
+}
+
+impl<E: Element> Case<E> {
+    pub fn new(hidden: Vec<f32>, weights: Vec<f32>, k: usize, targets: Vec<u32>) -> Self {
+        let matrix = samples::matrix(&weights, weights.len() / k, k);
+        Self { padded: samples::padded(&hidden, k), matrix, hidden, weights, k, targets }
+    }
+
+    pub fn random(seed: u32, rows: usize, vocabulary: usize, k: usize) -> Self {
+        let hidden = samples::values::<E>(seed, rows * k);
+        let weights = samples::values::<E>(!seed, vocabulary * k);
+        Self::new(hidden, weights, k, samples::ids(seed, rows, vocabulary))
+    }
+
+    fn vocabulary(&self) -> usize {
+        self.matrix.n()
+    }
+
+    fn rows(&self) -> Rows<'_, E> {
+        Rows { data: &self.padded, stride: self.k.next_multiple_of(E::GROUP), rows: self.targets.len() }
+    }
+
+    fn head(&self) -> Head<'_, E> {
+        Head { hidden: self.rows(), weight: &self.matrix, targets: &self.targets, entropy: true }
+    }
+
+    pub fn score(&self) -> Vec<Scored> {
+        self.head().score(&mut head::Scratch::default())
+    }
+
+    /// Whole rows of logits without their padding, into a buffer full of NaN.
+    pub fn logits(&self) -> Vec<f32> {
+        let mut out = vec![f32::NAN; 3];
+        head::logits(self.rows(), &self.matrix, &mut head::Scratch::default(), &mut out);
+        let stride = self.vocabulary().next_multiple_of(TILE);
+        assert_eq!(out.len(), self.targets.len() * stride);
+        out.chunks_exact(stride).flat_map(|row| &row[..self.vocabulary()]).copied().collect()
+    }
+
+    /// Sums are those of the logits, and those of a tile.
+    fn limit(&self) -> f64 {
+        tolerance::sum(self.k.max(TILE))
+    }
+
+    /// Everything that must hold of the head, whatever the operands, as long as they are finite.
+    pub fn check(&self) {
+        let (scored, logits) = (self.score(), self.logits());
+        let expected = oracle::matmul(&self.hidden, &self.weights, self.k);
+        let what = format!("{} vocabulary {} over {}", E::NAME, self.vocabulary(), self.k);
+        tolerance::assert_within(&what, logits.iter().copied(), &expected, tolerance::sum(self.k));
+        let rows = logits.chunks_exact(self.vocabulary()).zip(expected.chunks_exact(self.vocabulary()));
+        for ((scored, target), (logits, expected)) in scored.iter().zip(&self.targets).zip(rows) {
+            let what = format!("{what}, target {target}");
+            check_against_logits(&what, scored, logits, *target as usize);
+            let found = [scored.statistics.log_probability(), scored.entropy];
+            tolerance::assert_within(&what, found, &oracle::head(expected, *target as usize), self.limit());
+            assert!(scored.entropy >= 0.0, "{what}: {scored:?}");
+        }
+    }
+}
+
+/// `target` and `max` are logits bit for bit; the sum is that of the very logits that [`head::logits`] gives.
+fn check_against_logits(what: &str, scored: &Scored, logits: &[f32], target: usize) {
+    let statistics = scored.statistics;
+    let others = || logits.iter().enumerate().filter(|(id, _)| *id != target).map(|(_, logit)| *logit);
+    let max = others().fold(f32::NEG_INFINITY, f32::max);
+    tolerance::assert_same_bits(what, &[statistics.target], &[logits[target]]);
+    assert_eq!(statistics.max, max, "{what}: max");
+    let rest: f64 = others().map(|logit| (f64::from(logit) - f64::from(max)).exp()).sum();
+    let expected = [Expected { value: rest, scale: rest }];
+    tolerance::assert_within(what, [statistics.rest], &expected, tolerance::sum(logits.len()));
+    assert!(statistics.is_finite(), "{what}: {statistics:?}");
+    assert!(statistics.log_probability() <= 0.0, "{what}: {statistics:?}");
+}
+
+#[test]
+fn every_vocabulary_is_the_oracle() {
+    for vocabulary in VOCABULARIES {
+        let sizes = if vocabulary > 1000 { vec![7] } else { vec![1, 2, 7, 64, 577] };
+        for k in sizes {
+            Case::<f32>::random(k as u32, 3, vocabulary, k).check();
+            Case::<bf16>::random(k as u32, 3, vocabulary, k).check();
+        }
+    }
+}
+
+#[test]
+fn every_number_of_rows_is_the_oracle() {
+    for rows in [1, 11, 12, 13, 95, 96, 97, 193] {
+        Case::<f32>::random(rows as u32, rows, 300, 9).check();
+        Case::<bf16>::random(rows as u32, rows, 300, 9).check();
+    }
+}
+
+/// Each id in turn is the target of one row: every place in a tile, the largest logit and the others.
+#[test]
+fn every_target_is_the_oracle() {
+    for vocabulary in [1, 2, 255, 256, 257, 600] {
+        let hidden: Vec<f32> = samples::values::<f32>(3, 8).iter().map(|x| 4.0 * x).collect();
+        let weights = samples::values::<f32>(4, vocabulary * 8);
+        let targets = 0..vocabulary as u32;
+        Case::<f32>::new(hidden.repeat(vocabulary), weights, 8, targets.collect()).check();
+    }
+}
+
+/// Neither its neighbours nor what the work memory was used for before change a row's bits.
+#[test]
+fn a_row_does_not_depend_on_its_batch() {
+    let case = Case::<f32>::random(11, 100, 700, 33);
+    let together = case.score();
+    let mut scratch = head::Scratch::default();
+    for row in [99, 0, 11, 12, 50] {
+        let rows = Rows { data: &case.padded[row * 33..], stride: 33, rows: 1 };
+        let head = Head { hidden: rows, targets: &case.targets[row..=row], ..case.head() };
+        let alone = head.score(&mut scratch)[0];
+        let bits = |scored: Scored| {
+            let statistics = scored.statistics;
+            [statistics.target, statistics.max, statistics.rest, scored.entropy]
+        };
+        tolerance::assert_same_bits("row", &bits(alone), &bits(together[row]));
+    }
+}
+
+#[test]
+fn statistics_do_not_depend_on_the_entropy() {
+    let case = Case::<f32>::random(12, 30, 700, 33);
+    let without = Head { entropy: false, ..case.head() }.score(&mut head::Scratch::default());
+    for (with, without) in case.score().iter().zip(&without) {
+        assert_eq!(with.statistics, without.statistics);
+    }
+}
+
+#[test]
+fn no_rows_give_nothing() {
+    let case = Case::<f32>::new(vec![], vec![1.0; 300], 1, vec![]);
+    assert!(case.score().is_empty() && case.logits().is_empty());
+}
+
+#[test]
+#[should_panic]
+fn a_target_past_the_vocabulary_panics() {
+    Case::<f32>::new(vec![1.0], vec![1.0; 33], 1, vec![33]).score();
+}
+
+#[test]
+#[should_panic]
+fn fewer_targets_than_rows_panic() {
+    let case = Case::<f32>::random(1, 3, 5, 2);
+    Head { targets: &case.targets[..2], ..case.head() }.score(&mut head::Scratch::default());
+}
+
+#[test]
+fn chunks_of_whole_rows_are_bounded_and_never_empty() {
+    assert_eq!(head::chunk_rows(1), 8192);
+    assert_eq!(head::chunk_rows(256), 8192);
+    assert_eq!(head::chunk_rows(257), 4096);
+    assert_eq!(head::chunk_rows(50_257), 41);
+    assert_eq!(head::chunk_rows(1 << 30), 1);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn random_heads_are_the_oracle(
+        seed: u32, rows in 1..14usize, vocabulary in 1..600usize, k in 1..40usize, size in -6..7i32,
+    ) {
+        let case = Case::<f32>::random(seed, rows, vocabulary, k);
+        let hidden: Vec<f32> = case.hidden.iter().map(|x| x * 2f32.powi(size)).collect();
+        Case::<f32>::new(hidden.clone(), case.weights.clone(), k, case.targets.clone()).check();
+        let rounded = |x: Vec<f32>| samples::elements::<bf16>(&x).iter().map(|x| x.to_f32()).collect();
+        Case::<bf16>::new(rounded(hidden), rounded(case.weights), k, case.targets).check();
+    }
+}

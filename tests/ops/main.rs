@@ -1,0 +1,14 @@
+//! The ops on the CPU against naive f64 loops over the same rounded operands.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod activation;
+mod attention;
+mod embedding;
+mod head;
+mod head_extremes;
+mod matmul;
+mod norm;
+mod packs;
+mod rope;
