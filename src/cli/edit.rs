@@ -11,7 +11,7 @@ use super::progress::{Mode, Progress};
 use super::session::{Session, SessionCard};
 use super::signals::Interrupt;
 use super::summary::{self, Tally, Timing};
-use super::{estimate, print, print_error};
+use super::{estimate, print};
 use crate::data::{Document, Documents, Inputs, Member, OutputWriter, Outputs, Patch, Payload, ReadOptions};
 use crate::data::{TextEdit, stream_key};
 use crate::edit::text::{AlignedText, token_edit};
@@ -80,12 +80,13 @@ pub fn run(args: &EditArgs) -> Result<u8> {
     };
     outputs.iter().try_for_each(|outputs| outputs.check(args.output.overwrite))?;
     if let Some(warning) = config.warning() {
-        print_error(&format!("toedit: {warning}"));
+        tracing::warn!("{warning}");
     }
-    let session = Session::open(&args.model, &args.run, &args.window)?;
-    let score = session.score_config(&args.run, &args.window)?;
+    summary::check(args.output.summary.as_deref())?;
     let read = ReadOptions { text_field: args.input.text_field.clone(), ..ReadOptions::default() };
     let documents = inputs.documents(read)?;
+    let session = Session::open(&args.model, &args.run, &args.window)?;
+    let score = session.score_config(&args.run, &args.window)?;
     let progress = Progress::new(Mode::of(&args.common), inputs.total_bytes());
     let vocabulary = Vocabulary::new(session.model.config(), session.tokenizer.as_ref());
     let run =
@@ -96,7 +97,7 @@ pub fn run(args: &EditArgs) -> Result<u8> {
     }
     let sink = match (args.form.diff, outputs) {
         (Some(limit), _) => Sink::Diff(Diff::new(limit)),
-        (None, Some(outputs)) => Sink::Write(outputs.writer(args.output.overwrite)),
+        (None, Some(outputs)) => Sink::Write(Box::new(outputs.writer(args.output.overwrite))),
         (None, None) => unreachable!("`check` asks for an output"),
     };
     let (tally, counts) = session.pool.install(|| run.edit(&editor, &score, documents, sink, &progress))?;
@@ -107,7 +108,7 @@ pub fn run(args: &EditArgs) -> Result<u8> {
 
 /// Where edited documents go.
 enum Sink {
-    Write(OutputWriter),
+    Write(Box<OutputWriter>),
     Diff(Diff),
 }
 
@@ -132,12 +133,10 @@ impl Run<'_> {
         let read = documents.progress();
         let (mut tally, mut counts) = (Tally::default(), Counts::default());
         Pipeline {
+            interrupt: self.interrupt,
             chunk_tokens: score.batch_tokens,
             prepare: |document| self.prepare(document),
             work: |jobs| {
-                if let Some(signal) = self.interrupt.requested() {
-                    return Err(Error::Stopped(signal));
-                }
                 tally.begin_batch();
                 let outputs = self.edit_chunk(editor, jobs)?;
                 tally.end_batch();
@@ -270,11 +269,6 @@ impl Run<'_> {
     fn report(&self, score: &ScoreConfig, tally: &Tally, counts: Counts) -> Result<()> {
         let timing = tally.timing(self.session.load_seconds);
         let text = format!("{}{}{}", tally.text(), timing.text(), describe(&counts));
-        if self.args.form.diff.is_some() {
-            print(format!("{text}\n").as_bytes())?;
-        } else if !self.args.common.quiet {
-            print_error(&text);
-        }
         let summary = Summary {
             command: "edit",
             version: env!("CARGO_PKG_VERSION"),
@@ -285,7 +279,12 @@ impl Run<'_> {
             passed_through: &tally.passed_through,
             timing,
         };
-        summary::write(self.args.output.summary.as_deref(), &summary)
+        let path = self.args.output.summary.as_deref();
+        if self.args.form.diff.is_none() {
+            return summary::report(&self.args.common, path, &text, &summary);
+        }
+        print(format!("{text}\n").as_bytes())?;
+        summary::write(path, &summary)
     }
 }
 
