@@ -1,7 +1,6 @@
 //! `toedit edit`: the method, from records to records.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -12,7 +11,7 @@ use super::progress::{Mode, Progress};
 use super::session::{Session, SessionCard};
 use super::signals::Interrupt;
 use super::summary::{self, Tally, Timing};
-use super::{estimate, print, print_error};
+use super::{estimate, print};
 use crate::data::{Document, Documents, Inputs, Member, OutputWriter, Outputs, Patch, Payload, ReadOptions};
 use crate::data::{TextEdit, stream_key};
 use crate::edit::text::{AlignedText, token_edit};
@@ -82,12 +81,13 @@ pub fn run(args: &EditArgs) -> Result<u8> {
     };
     outputs.iter().try_for_each(|outputs| outputs.check(args.output.overwrite))?;
     if let Some(warning) = config.warning() {
-        print_error(&format!("toedit: {warning}"));
+        tracing::warn!("{warning}");
     }
-    let session = Session::open(&args.model, &args.run, &args.window)?;
-    let score = session.score_config(&args.run, &args.window)?;
+    summary::check(args.output.summary.as_deref())?;
     let read = ReadOptions { text_field: args.input.text_field.clone(), ..ReadOptions::default() };
     let documents = inputs.documents(read)?;
+    let session = Session::open(&args.model, &args.run, &args.window)?;
+    let score = session.score_config(&args.run, &args.window)?;
     let progress = Progress::new(Mode::of(&args.common), inputs.total_bytes());
     let vocabulary = Vocabulary::new(session.model.config(), session.tokenizer.as_ref());
     let run =
@@ -116,7 +116,7 @@ enum Sink {
 /// What the stages share.
 pub(super) struct Run<'a> {
     pub args: &'a EditArgs,
-    pub session: &'a Arc<Session>,
+    pub session: &'a Session,
     pub config: &'a EditConfig,
     pub vocabulary: &'a Vocabulary,
     pub interrupt: &'a Interrupt,
@@ -131,12 +131,12 @@ impl Run<'_> {
         mut sink: Sink,
         progress: &Progress,
     ) -> Result<(Tally, Counts)> {
-        let (read, session) = (documents.progress(), Arc::clone(self.session));
+        let read = documents.progress();
         let (mut tally, mut counts) = (Tally::default(), Counts::default());
         Pipeline {
-            chunk_tokens: score.batch_tokens,
             interrupt: self.interrupt,
-            prepare: move |document| prepare(&session, document),
+            chunk_tokens: score.batch_tokens,
+            prepare: |document| prepare(self.session, document),
             work: |jobs| {
                 tally.begin_batch();
                 let outputs = self.edit_chunk(editor, jobs)?;
@@ -253,11 +253,6 @@ impl Run<'_> {
     fn report(&self, score: &ScoreConfig, tally: &Tally, counts: Counts) -> Result<()> {
         let timing = tally.timing(self.session.load_seconds);
         let text = format!("{}{}{}", tally.text(), timing.text(), describe(&counts));
-        if self.args.form.diff.is_some() {
-            print(format!("{text}\n").as_bytes())?;
-        } else if !self.args.common.quiet {
-            print_error(&text);
-        }
         let summary = Summary {
             command: "edit",
             version: env!("CARGO_PKG_VERSION"),
@@ -269,7 +264,12 @@ impl Run<'_> {
             passed_through: &tally.passed_through,
             timing,
         };
-        summary::write(self.args.output.summary.as_deref(), &summary)
+        let path = self.args.output.summary.as_deref();
+        if self.args.form.diff.is_none() {
+            return summary::report(&self.args.common, path, &text, &summary);
+        }
+        print(format!("{text}\n").as_bytes())?;
+        summary::write(path, &summary)
     }
 }
 

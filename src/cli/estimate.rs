@@ -3,12 +3,12 @@
 use std::time::Instant;
 
 use super::edit::{Layout, Run, describe, prepare};
-use super::pipeline::Job;
+use super::pipeline::{Arrivals, Job};
 use super::print;
+use crate::Result;
 use crate::data::Documents;
 use crate::edit::{Counts, Editor};
 use crate::score::{ScoreConfig, Sequence};
-use crate::{Error, Result};
 
 /// Batches that are edited to learn the speed and the shares.
 const SAMPLE_BATCHES: usize = 2;
@@ -18,10 +18,7 @@ pub fn run(run: &Run, editor: &Editor, score: &ScoreConfig, documents: Documents
     let (mut count, mut tokens, mut computed, mut unaligned) = (0u64, 0u64, 0u64, 0u64);
     let mut sample = Vec::new();
     let mut sample_tokens = 0;
-    for document in documents {
-        if let Some(signal) = run.interrupt.requested() {
-            return Err(Error::Stopped(signal));
-        }
+    for document in Arrivals::new(documents, run.interrupt) {
         let job = prepare(run.session, document?)?;
         count += 1;
         tokens += job.ids.len() as u64;

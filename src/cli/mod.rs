@@ -22,8 +22,9 @@ use std::path::Path;
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::data::STANDARD_OUTPUT;
 use crate::{Error, Result};
-use args::{CommonArgs, EditArgs, InfoArgs, RevertArgs, ScoreArgs};
+use args::{CommonArgs, EditArgs, InfoArgs, LogFormat, RevertArgs, ScoreArgs};
 use completions::CompletionsArgs;
 
 /// Token-level editing of text corpora: score every token with a causal language model, resample the ones it finds too predictable.
@@ -102,7 +103,8 @@ impl Failure {
 /// Carries out a command line (the program's name first) and gives the exit status.
 ///
 /// # Errors
-/// [`Failure`], whose [`report`](Failure::report) gives the status.
+/// [`Failure`], whose [`report`](Failure::report) gives the status; with `--log-format json` only those of the arguments,
+/// all later ones being reported here.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<u8, Failure> {
     let mut root = Cli::command();
     let matches = parse(&mut root, args.into_iter().collect())?;
@@ -113,15 +115,21 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<u8, Failure> {
         }
         logging::install(common);
     }
+    let is_json = cli.command.common().is_some_and(|common| common.log_format == LogFormat::Json);
     match cli.command.run() {
-        // Whoever read standard output has seen enough, as `head` has.
-        Err(Error::Io { path, source })
-            if path == Path::new("-") && source.kind() == ErrorKind::BrokenPipe =>
-        {
-            Ok(0)
+        Err(error) if is_closed_output(&error) => Ok(0),
+        Err(error) if is_json => {
+            print_error(&serde_json::json!({ "error": error.to_string() }).to_string());
+            Ok(error.exit_status())
         }
         outcome => Ok(outcome?),
     }
+}
+
+/// Whether whoever read standard output has gone away, as `head` does when it has seen enough.
+fn is_closed_output(error: &Error) -> bool {
+    matches!(error, Error::Io { path, source }
+        if path == Path::new(STANDARD_OUTPUT) && source.kind() == ErrorKind::BrokenPipe)
 }
 
 /// Parses twice where there is a configuration file: once to learn what the command line says, once with the rest of the file added.
@@ -171,7 +179,7 @@ fn print_error(line: &str) {
 fn print(bytes: &[u8]) -> Result<()> {
     let mut stdout = stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::io("standard output", error)),
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::io(STANDARD_OUTPUT, error)),
         _ => Ok(()),
     }
 }

@@ -1,7 +1,8 @@
 //! Reading, the model and writing, each on a thread of its own: documents flow through in order, in bounded memory.
 
+use std::panic::resume_unwind;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::signals::Interrupt;
@@ -12,8 +13,55 @@ use crate::{Error, Result};
 const WAITING: usize = 2;
 /// Documents of a chunk at most, however short.
 const MAX_DOCUMENTS: usize = 4096;
-/// How long a signal may go unnoticed while no input comes.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// Documents that may wait to be prepared.
+const ARRIVED: usize = 16;
+/// How often a run that waits for input looks whether it was asked to stop.
+const POLL: Duration = Duration::from_millis(50);
+
+/// Documents as they are read by a thread of their own, and [`Error::Stopped`] as soon as a signal asks for it. That
+/// thread is left behind then: a read from a pipe that stays open cannot be called off.
+pub struct Arrivals<'a> {
+    documents: Receiver<Result<Document>>,
+    reader: Option<JoinHandle<()>>,
+    interrupt: &'a Interrupt,
+}
+
+impl<'a> Arrivals<'a> {
+    /// Begins to read.
+    pub fn new(documents: Documents, interrupt: &'a Interrupt) -> Self {
+        let (sender, receiver) = sync_channel(ARRIVED);
+        let read = move || {
+            for document in documents {
+                if sender.send(document).is_err() {
+                    // The run has failed.
+                    break;
+                }
+            }
+        };
+        Self { documents: receiver, reader: Some(thread::spawn(read)), interrupt }
+    }
+}
+
+impl Iterator for Arrivals<'_> {
+    type Item = Result<Document>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(signal) = self.interrupt.requested() {
+                return Some(Err(Error::Stopped(signal)));
+            }
+            match self.documents.recv_timeout(POLL) {
+                Ok(document) => return Some(document),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    // A reader that panicked has not come to the end of the input.
+                    self.reader.take()?.join().unwrap_or_else(|panic| resume_unwind(panic));
+                    return None;
+                }
+            }
+        }
+    }
+}
 
 /// A document on its way, with its own token ids.
 pub struct Job<T> {
@@ -27,126 +75,103 @@ pub struct Job<T> {
 
 /// The stages of a run.
 pub struct Pipeline<'a, Prepare, Work, Write> {
+    /// Ends the run between two chunks, or while it waits for input.
+    pub interrupt: &'a Interrupt,
     /// Makes a job of a document, on the reading thread.
     pub prepare: Prepare,
-    /// Takes a chunk of jobs through the model, on the calling thread; a result for each job.
+    /// Takes a chunk of jobs through the model, on the calling thread.
     pub work: Work,
     /// Takes a result, in order, on the writing thread.
     pub write: Write,
     /// Tokens of a chunk, unless a single document has more.
     pub chunk_tokens: usize,
-    /// Asked between chunks, and while none comes.
-    pub interrupt: &'a Interrupt,
-}
-
-/// What the reader sends.
-enum Message<T> {
-    Chunk(Vec<Job<T>>),
-    Failed(Error),
-    /// All is sent, so many documents: a channel that closes without it lost its reader.
-    End(u64),
 }
 
 impl<Prepare, Work, Write> Pipeline<'_, Prepare, Work, Write> {
     /// Runs all documents through the stages. The first error ends the run.
     ///
-    /// The reader is left behind where the run ends early: it may wait for input that never comes.
-    ///
     /// # Errors
-    /// Whatever a stage returns; [`Error::Stopped`] after a signal.
+    /// Whatever a stage returns; [`Error::Stopped`]; [`Error::Lost`] if fewer documents come out than went in.
     pub fn run<T, R>(self, documents: Documents) -> Result<()>
     where
-        T: Send + 'static,
+        T: Send,
         R: Send,
-        Prepare: Fn(Document) -> Result<Job<T>> + Send + 'static,
+        Prepare: Fn(Document) -> Result<Job<T>> + Send,
         Work: FnMut(Vec<Job<T>>) -> Result<Vec<R>>,
         Write: FnMut(R) -> Result<()> + Send,
     {
-        let Self { prepare, mut work, mut write, chunk_tokens, interrupt } = self;
-        let (jobs, incoming) = sync_channel(WAITING);
-        let (results, outgoing) = sync_channel::<Vec<R>>(WAITING);
-        thread::spawn(move || read(documents, &prepare, chunk_tokens, &jobs));
+        let Self { interrupt, prepare, mut work, mut write, chunk_tokens } = self;
+        let documents = Arrivals::new(documents, interrupt);
         thread::scope(|scope| {
+            let (jobs, incoming) = sync_channel(WAITING);
+            let (results, outgoing) = sync_channel::<Vec<R>>(WAITING);
+            let reader = scope.spawn(move || read(documents, &prepare, chunk_tokens, &jobs));
             let writer = scope.spawn(move || {
-                let mut written = 0;
-                for result in outgoing.into_iter().flatten() {
-                    write(result)?;
-                    written += 1;
-                }
-                Ok(written)
+                let count = |written, result| write(result).map(|()| written + 1);
+                outgoing.into_iter().flatten().try_fold(0, count)
             });
-            let worked = pump(&incoming, &mut work, results, interrupt);
-            let written = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            let mut uninterrupted = |jobs| match interrupt.requested() {
+                Some(signal) => Err(Error::Stopped(signal)),
+                None => work(jobs),
+            };
+            let worked = pump(&incoming, &mut uninterrupted, results);
+            // Lets the reader go where it waits to hand over a chunk.
+            drop(incoming);
+            let read = reader.join().unwrap_or_else(|panic| resume_unwind(panic));
             // A writer that failed closes its channel: its error is the cause.
-            check_counts(worked, written?)
+            let written = writer.join().unwrap_or_else(|panic| resume_unwind(panic))?;
+            worked?;
+            if read == written { Ok(()) } else { Err(Error::Lost { read, written }) }
         })
     }
 }
 
-/// No document may get lost between the stages.
-fn check_counts(read: Result<u64>, written: u64) -> Result<()> {
-    let read = read?;
-    if read == written {
-        return Ok(());
-    }
-    Err(Error::Lost { read, written })
-}
-
-/// Chunks from the reader through `work` to the writer, until either ends. Gives the number of documents read.
+/// Chunks from the reader through `work` to the writer, until either ends.
 fn pump<T, R>(
-    incoming: &Receiver<Message<T>>,
+    incoming: &Receiver<Result<Vec<Job<T>>>>,
     work: &mut impl FnMut(Vec<Job<T>>) -> Result<Vec<R>>,
     results: SyncSender<Vec<R>>,
-    interrupt: &Interrupt,
-) -> Result<u64> {
-    loop {
-        if let Some(signal) = interrupt.requested() {
-            return Err(Error::Stopped(signal));
-        }
-        match incoming.recv_timeout(PATIENCE) {
-            Ok(Message::Chunk(jobs)) => {
-                if results.send(work(jobs)?).is_err() {
-                    return Ok(0);
-                }
-            }
-            Ok(Message::Failed(error)) => return Err(error),
-            Ok(Message::End(read)) => return Ok(read),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => panic!("the reading thread panicked"),
+) -> Result<()> {
+    for chunk in incoming {
+        if results.send(work(chunk?)?).is_err() {
+            break;
         }
     }
+    Ok(())
 }
 
-/// Sends all documents in chunks; stops where the receiver is gone, since the run has then failed.
+/// Sends the documents in chunks, or the first error, and gives their number.
 fn read<T>(
-    documents: Documents,
+    documents: impl Iterator<Item = Result<Document>>,
     prepare: &impl Fn(Document) -> Result<Job<T>>,
     chunk_tokens: usize,
-    jobs: &SyncSender<Message<T>>,
-) {
+    jobs: &SyncSender<Result<Vec<Job<T>>>>,
+) -> u64 {
     let (mut chunk, mut tokens, mut count) = (Vec::new(), 0, 0);
     for document in documents {
         let job = match document.and_then(prepare) {
             Ok(job) => job,
             Err(error) => {
-                let _ = jobs.send(Message::Failed(error));
-                return;
+                let _ = jobs.send(Err(error));
+                return count;
             }
         };
         let full = tokens + job.ids.len() > chunk_tokens || chunk.len() == MAX_DOCUMENTS;
         if full && !chunk.is_empty() {
-            if jobs.send(Message::Chunk(std::mem::take(&mut chunk))).is_err() {
-                return;
+            // The receiver is gone where the run has failed: nothing is left to do.
+            if jobs.send(Ok(std::mem::take(&mut chunk))).is_err() {
+                return count;
             }
             tokens = 0;
         }
-        tokens += job.ids.len();
         count += 1;
+        tokens += job.ids.len();
         chunk.push(job);
     }
-    if chunk.is_empty() || jobs.send(Message::Chunk(chunk)).is_ok() {
-        let _ = jobs.send(Message::End(count));
+    if !chunk.is_empty() {
+        let _ = jobs.send(Ok(chunk));
     }
+    count
 }
 
 /// Names the record where the model names a document of a chunk.

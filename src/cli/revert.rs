@@ -1,9 +1,10 @@
 //! `toedit revert`: the original, from edited records and their provenance.
 
 use super::args::RevertArgs;
+use super::pipeline::Arrivals;
 use super::progress::{Mode, Progress};
 use super::signals::Interrupt;
-use super::{print_error, summary};
+use super::summary;
 use crate::data::{Document, Inputs, Member, OutputWriter, Outputs, Patch, Payload, ReadOptions, TextEdit};
 use crate::edit::provenance::{revert_ids, revert_text};
 use crate::edit::splice::{Replacement, splice};
@@ -29,26 +30,22 @@ pub fn run(args: &RevertArgs) -> Result<u8> {
     let output = args.output.output.as_deref().expect("`check` has seen it");
     let outputs = Outputs::plan(&inputs, output, Payload::Documents)?;
     outputs.check(args.output.overwrite)?;
+    summary::check(args.output.summary.as_deref())?;
     let read = ReadOptions { text_field: args.text_field.clone(), ..ReadOptions::default() };
     let documents = inputs.documents(read)?;
     let progress = Progress::new(Mode::of(&args.common), inputs.total_bytes());
     let bytes = documents.progress();
     let mut writer = outputs.writer(args.output.overwrite);
     let mut done = Summary::default();
-    for document in documents {
-        if let Some(signal) = interrupt.requested() {
-            return Err(Error::Stopped(signal));
-        }
+    for document in Arrivals::new(documents, &interrupt) {
         done.reverted += revert(&document?, &mut writer)?;
         done.documents += 1;
         progress.update(done.documents, done.reverted, bytes.read());
     }
     writer.finish()?;
     progress.finish();
-    if !args.common.quiet {
-        print_error(&format!("{} documents, {} tokens reverted", done.documents, done.reverted));
-    }
-    summary::write(args.output.summary.as_deref(), &done)?;
+    let text = format!("{} documents, {} tokens reverted", done.documents, done.reverted);
+    summary::report(&args.common, args.output.summary.as_deref(), &text, &done)?;
     Ok(0)
 }
 

@@ -1,13 +1,10 @@
 //! `toedit score`: a line of figures per document.
 
-use std::sync::Arc;
-
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::args::ScoreArgs;
 use super::pipeline::{Job, Pipeline, name_record};
-use super::print_error;
 use super::progress::{Mode, Progress};
 use super::session::{Session, SessionCard};
 use super::signals::Interrupt;
@@ -32,8 +29,8 @@ struct Line<'a> {
     per_token: Option<PerToken<'a>>,
 }
 
-/// A position's most likely tokens with their log-probabilities.
-type Top<'a> = &'a [(u32, f32)];
+/// The most likely tokens of a position with their log-probabilities.
+type Candidates<'a> = &'a [(u32, f32)];
 
 /// One entry per token of the document; null where there is no probability.
 #[derive(Serialize)]
@@ -45,7 +42,7 @@ struct PerToken<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     rank: Option<Vec<Option<u32>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    top: Option<Vec<Option<Top<'a>>>>,
+    top: Option<Vec<Option<Candidates<'a>>>>,
 }
 
 /// The summary file.
@@ -86,6 +83,9 @@ pub fn run(args: &ScoreArgs) -> Result<u8> {
     let output = args.output.output.as_deref().expect("`check` has seen it");
     let outputs = Outputs::plan(&inputs, output, Payload::Lines)?;
     outputs.check(args.output.overwrite)?;
+    summary::check(args.output.summary.as_deref())?;
+    let read = ReadOptions { text_field: args.input.text_field.clone(), ..ReadOptions::default() };
+    let documents = inputs.documents(read)?;
     let session = Session::open(&args.model, &args.run, &args.window)?;
     let config = ScoreConfig {
         entropy: args.tokens.entropy,
@@ -93,8 +93,6 @@ pub fn run(args: &ScoreArgs) -> Result<u8> {
         top_k: args.tokens.top_k.unwrap_or(0),
         ..session.score_config(&args.run, &args.window)?
     };
-    let read = ReadOptions { text_field: args.input.text_field.clone(), ..ReadOptions::default() };
-    let documents = inputs.documents(read)?;
     let progress = Progress::new(Mode::of(&args.common), inputs.total_bytes());
     let (tally, totals) = session.pool.install(|| {
         let run = Run { args, session: &session, progress: &progress, interrupt: &interrupt };
@@ -108,7 +106,7 @@ pub fn run(args: &ScoreArgs) -> Result<u8> {
 /// What the stages share.
 struct Run<'a> {
     args: &'a ScoreArgs,
-    session: &'a Arc<Session>,
+    session: &'a Session,
     progress: &'a Progress,
     interrupt: &'a Interrupt,
 }
@@ -121,13 +119,13 @@ impl Run<'_> {
         mut writer: crate::data::OutputWriter,
     ) -> Result<(Tally, Totals)> {
         let scorer = Scorer::new(&self.session.model, config.clone())?;
-        let (read, session) = (documents.progress(), Arc::clone(self.session));
+        let read = documents.progress();
         let (mut tally, mut totals) = (Tally::default(), Totals::default());
         Pipeline {
-            chunk_tokens: config.batch_tokens,
             interrupt: self.interrupt,
-            prepare: move |document: Document| {
-                let ids = session.encode(&document)?;
+            chunk_tokens: config.batch_tokens,
+            prepare: |document: Document| {
+                let ids = self.session.encode(&document)?;
                 Ok(Job { document, ids, extra: () })
             },
             work: |jobs: Vec<Job<()>>| {
@@ -214,11 +212,9 @@ fn report(
     totals: &Totals,
 ) -> Result<()> {
     let timing = tally.timing(session.load_seconds);
-    if !args.common.quiet {
-        let perplexity = totals.perplexity().map_or("none".to_owned(), |value| format!("{value:.4}"));
-        let (text, rate, scored) = (tally.text(), timing.text(), totals.scored);
-        print_error(&format!("{text}{rate}, {scored} scored, perplexity {perplexity}"));
-    }
+    let perplexity = totals.perplexity().map_or("none".to_owned(), |value| format!("{value:.4}"));
+    let text =
+        format!("{}{}, {} scored, perplexity {perplexity}", tally.text(), timing.text(), totals.scored);
     let summary = Summary {
         command: "score",
         version: env!("CARGO_PKG_VERSION"),
@@ -233,5 +229,5 @@ fn report(
         passed_through: &tally.passed_through,
         timing,
     };
-    summary::write(args.output.summary.as_deref(), &summary)
+    summary::report(&args.common, args.output.summary.as_deref(), &text, &summary)
 }

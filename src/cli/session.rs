@@ -1,7 +1,6 @@
 //! What `score` and `edit` set up alike: thread pool, device, model, tokenizer, windows.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Instant;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -49,7 +48,7 @@ pub struct SessionCard {
 
 impl Session {
     /// Loads the model.
-    pub fn open(model: &ModelArgs, run: &RunArgs, window: &WindowArgs) -> Result<Arc<Self>> {
+    pub fn open(model: &ModelArgs, run: &RunArgs, window: &WindowArgs) -> Result<Self> {
         let start = Instant::now();
         let device = Device::open(&run.device.to_string())?;
         let dtype = match run.dtype {
@@ -67,7 +66,7 @@ impl Session {
         let load_seconds = start.elapsed().as_secs_f64();
         let session = Self { pool, device, model: loaded, tokenizer, load_seconds, bos: window.bos };
         session.check_bos()?;
-        Ok(Arc::new(session))
+        Ok(session)
     }
 
     /// How documents are laid out: the arguments', the model's defaults elsewhere.

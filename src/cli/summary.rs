@@ -1,14 +1,22 @@
 //! What a run reports at its end: a line for people, a JSON object for programs.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Instant;
 
 use serde::Serialize;
+use tempfile::NamedTempFile;
 
+use super::args::{CommonArgs, LogFormat};
+use super::{print, print_error};
 use crate::score::{Sequence, WindowConfig};
 use crate::{Error, Result};
+
+/// The name that stands for standard output.
+const DASH: &str = "-";
 
 /// Documents and times of a run, and documents that came out unedited for a reason.
 #[derive(Default)]
@@ -90,16 +98,50 @@ impl Timing {
     }
 }
 
-/// Writes the object, beside its place first: a reader never sees half of it.
+/// Whether [`write`] can be expected to work: better to learn now than when the run is done.
+pub fn check(path: Option<&Path>) -> Result<()> {
+    match path {
+        Some(path) if path != Path::new(DASH) => partial(path).map(drop),
+        _ => Ok(()),
+    }
+}
+
+/// Says at the end of a run what was done: on standard error as `text` or as JSON, unless it is to be quiet, and in the
+/// summary file.
+pub fn report(common: &CommonArgs, path: Option<&Path>, text: &str, summary: &impl Serialize) -> Result<()> {
+    match common.log_format {
+        _ if common.quiet => {}
+        LogFormat::Text => print_error(text),
+        LogFormat::Json => print_error(&serde_json::json!({ "summary": summary }).to_string()),
+    }
+    write(path, summary)
+}
+
+/// Writes the object, beside its place first: a reader never sees half of it. `-` is standard output.
 pub fn write(path: Option<&Path>, summary: &impl Serialize) -> Result<()> {
     let Some(path) = path else { return Ok(()) };
     let mut text = serde_json::to_string_pretty(summary).map_err(|error| Error::file(path, error))?;
     text.push('\n');
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let partial = tempfile::NamedTempFile::new_in(folder).map_err(|error| Error::io(path, error))?;
-    fs::write(partial.path(), text).map_err(|error| Error::io(path, error))?;
+    if path == Path::new(DASH) {
+        return print(text.as_bytes());
+    }
+    let mut partial = partial(path)?;
+    partial.write_all(text.as_bytes()).map_err(|error| Error::io(path, error))?;
     partial.persist(path).map_err(|error| Error::io(path, error.error))?;
     Ok(())
+}
+
+/// A file in the same folder that goes when it is dropped, with the permissions of any new file.
+fn partial(path: &Path) -> Result<NamedTempFile> {
+    if path.is_dir() {
+        return Err(Error::file(path, "a folder, expected the name of a file"));
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let permissions = Permissions::from_mode(0o666);
+    tempfile::Builder::new()
+        .permissions(permissions)
+        .tempfile_in(folder)
+        .map_err(|error| Error::io(path, error))
 }
 
 /// VmHWM of Linux, in bytes.

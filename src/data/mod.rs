@@ -34,5 +34,5 @@ pub use format::{Compression, Format};
 pub use output::{OutputWriter, Outputs, Payload};
 pub use patch::{Member, Patch, TextEdit, splice};
 pub use reader::{Documents, ReadOptions};
-pub use sink::Sink;
+pub use sink::{STANDARD_OUTPUT, Sink};
 pub use source::{InputFile, Inputs, Progress};

@@ -11,6 +11,9 @@ use super::format::Compression;
 use super::source::is_dash;
 use crate::{Error, Result};
 
+/// What errors call standard output.
+pub const STANDARD_OUTPUT: &str = "standard output";
+
 /// A compressed or plain file in the making. It grows as `.NAME.partial` beside its place, locked against
 /// other processes, and takes its name in [`Sink::finish`]; dropped before, it leaves the partial file and
 /// whatever stood under the name. `-` is standard output, written straight through.
@@ -57,11 +60,12 @@ impl Sink {
             file.set_len(0).map_err(|e| Error::io(&partial, e))?;
             (Target::File(file), Compression::from_name(path))
         };
-        let encoder = Encoder::new(target, compression).map_err(|e| Error::io(path, e))?;
-        Ok(Self { path: path.to_owned(), overwrite, encoder })
+        let name = if is_dash(path) { Path::new(STANDARD_OUTPUT) } else { path };
+        let encoder = Encoder::new(target, compression).map_err(|e| Error::io(name, e))?;
+        Ok(Self { path: name.to_owned(), overwrite, encoder })
     }
 
-    /// Where the output appears.
+    /// Where the output appears; [`STANDARD_OUTPUT`] for `-`.
     pub fn path(&self) -> &Path {
         &self.path
     }
