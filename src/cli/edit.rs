@@ -98,7 +98,7 @@ pub fn run(args: &EditArgs) -> Result<u8> {
     }
     let sink = match (args.form.diff, outputs) {
         (Some(limit), _) => Sink::Diff(Diff::new(limit)),
-        (None, Some(outputs)) => Sink::Write(outputs.writer(args.output.overwrite)),
+        (None, Some(outputs)) => Sink::Write(Box::new(outputs.writer(args.output.overwrite))),
         (None, None) => unreachable!("`check` asks for an output"),
     };
     let (tally, counts) = session.pool.install(|| run.edit(&editor, &score, documents, sink, &progress))?;
@@ -109,7 +109,7 @@ pub fn run(args: &EditArgs) -> Result<u8> {
 
 /// Where edited documents go.
 enum Sink {
-    Write(OutputWriter),
+    Write(Box<OutputWriter>),
     Diff(Diff),
 }
 

@@ -32,6 +32,9 @@ struct Line<'a> {
     per_token: Option<PerToken<'a>>,
 }
 
+/// A position's most likely tokens with their log-probabilities.
+type Top<'a> = &'a [(u32, f32)];
+
 /// One entry per token of the document; null where there is no probability.
 #[derive(Serialize)]
 struct PerToken<'a> {
@@ -42,7 +45,7 @@ struct PerToken<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     rank: Option<Vec<Option<u32>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    top: Option<Vec<Option<&'a [(u32, f32)]>>>,
+    top: Option<Vec<Option<Top<'a>>>>,
 }
 
 /// The summary file.

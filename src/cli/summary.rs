@@ -39,7 +39,7 @@ pub struct Timing {
 impl Tally {
     /// Counts a document.
     pub fn count(&mut self, sequence: &Sequence, windows: &WindowConfig) {
-        let len = sequence.context.len() + sequence.ids.len();
+        let len = sequence.len();
         self.documents += 1;
         self.tokens += sequence.ids.len() as u64;
         self.truncated += (len - windows.covered(len)) as u64;

@@ -112,7 +112,7 @@ impl<'a> Source<'a> {
             k_norm,
             output: self.linear(&[(names.output, c)], q, config.output_bias, layer)?,
             mlp_norm: self.norm(names.mlp_norm, layer)?,
-            gate: names.gate.map(|gate| wide(gate)).transpose()?,
+            gate: names.gate.map(wide).transpose()?,
             up: wide(names.up)?,
             down: self.linear(&[(names.down, c)], i, config.mlp_bias, layer)?,
         })
