@@ -12,3 +12,4 @@ mod matmul;
 mod norm;
 mod packs;
 mod rope;
+mod storage;
