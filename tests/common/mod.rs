@@ -1,6 +1,9 @@
 //! What the test binaries share: golden numbers, and comparisons that NaN cannot pass.
 #![allow(dead_code)]
 
+pub mod editing;
+pub mod folders;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

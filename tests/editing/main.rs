@@ -1,0 +1,13 @@
+//! Editing: its parts alone, and the whole of it with models and texts.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod config;
+mod draw;
+mod oracle;
+mod provenance;
+mod rules;
+mod splice;
+mod statistics;
+mod windows;
