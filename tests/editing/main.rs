@@ -4,6 +4,7 @@
 mod common;
 
 mod config;
+mod documents;
 mod draw;
 mod oracle;
 mod properties;
@@ -12,4 +13,7 @@ mod rules;
 mod sharp;
 mod splice;
 mod statistics;
+mod text;
+mod threads;
+mod vocabulary;
 mod windows;
