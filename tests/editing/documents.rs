@@ -30,7 +30,7 @@ fn by_hand(context: &[u32], ids: &[u32], max_length: usize, overlap: usize, trun
     let mut start = 0;
     while scored < sequence.len() && (start == 0 || !truncate) {
         let end = (start + max_length).min(sequence.len());
-        let window = score(ScoreConfig::new(&SHARP.model).unwrap(), &[], &sequence[start..end]);
+        let window = score(config(128, 64), &[], &sequence[start..end]);
         logprobs.extend(&window.logprobs[scored - start - 1..]);
         scored = end;
         start += max_length - overlap;

@@ -10,6 +10,7 @@ mod oracle;
 mod properties;
 mod provenance;
 mod rules;
+mod sample;
 mod sharp;
 mod splice;
 mod statistics;
