@@ -169,7 +169,11 @@ fn joined(aligned: &AlignedText, changes: &[Change]) -> Vec<u8> {
         match changes.next_if(|change| change.position == position).map(|change| change.new_id) {
             None => bytes.extend(&text.as_bytes()[alignment.range(position)]),
             Some(None) => {}
-            Some(Some(id)) => bytes.extend(tokenizer.replacement_bytes(alignment, position, id)),
+            Some(Some(id)) => {
+                let own = tokenizer.bytes(id);
+                let stripped = own.strip_prefix(b" ").filter(|_| alignment.has_phantom_space(position));
+                bytes.extend(stripped.unwrap_or(own));
+            }
         }
     }
     bytes

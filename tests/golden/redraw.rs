@@ -22,10 +22,10 @@ impl Redraw<'_> {
         match *self.sampler {
             Sampler::TopK(k) => self.among_best(k, random(0).first),
             Sampler::TopP(mass) => self.among_best(self.nucleus(mass)?, random(0).first),
-            Sampler::Full => self.from_all(self.is_allowed, random(0)),
+            Sampler::Full => self.among_all(self.is_allowed, random(0)),
             Sampler::Rejection => {
                 for draw in 0..64 {
-                    let proposal = self.from_all(&|_| true, random(draw))?;
+                    let proposal = self.among_all(&|_| true, random(draw))?;
                     if (self.is_allowed)(proposal) {
                         return Some(proposal);
                     }
@@ -74,7 +74,7 @@ impl Redraw<'_> {
     }
 
     /// The original or a tile by the first number, a column of the tile by the second.
-    fn from_all(&self, allowed: &dyn Fn(u32) -> bool, random: Uniform) -> Option<u32> {
+    fn among_all(&self, allowed: &dyn Fn(u32) -> bool, random: Uniform) -> Option<u32> {
         let weights: Vec<f64> = (0..self.logits.len() as u32)
             .map(|id| if id == self.original { 0.0 } else { self.weight(id, allowed) })
             .collect();
