@@ -1,6 +1,8 @@
 //! What the test binaries share: golden numbers, oracles, random operands, and comparisons that NaN cannot pass.
 #![allow(dead_code)]
 
+pub mod editing;
+pub mod folders;
 pub mod oracle;
 pub mod samples;
 pub mod tolerance;

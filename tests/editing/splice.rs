@@ -1,7 +1,8 @@
 use std::ops::Range;
 
 use proptest::prelude::*;
-use toedit::edit::splice::{Replacement, TextEdit, splice};
+use toedit::data::TextEdit;
+use toedit::edit::splice::{Replacement, splice};
 
 /// Applies character edits one by one, from the last, as a JSON writer would.
 fn apply(text: &str, edits: &[TextEdit]) -> String {

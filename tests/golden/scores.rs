@@ -4,8 +4,7 @@ use std::path::Path;
 
 use toedit::{Dtype, Model, ScoreConfig, Scorer};
 
-mod common;
-use common::{FAMILIES, Golden};
+use crate::common::{FAMILIES, Golden, assert_close};
 
 /// Largest difference of log-probabilities in nats.
 const LOGPROB: f32 = 1e-4;
@@ -18,8 +17,8 @@ fn log_probabilities_and_entropies_are_transformers() {
         let config = ScoreConfig { entropy: true, rank: true, top_k: 4, ..ScoreConfig::new(&model).unwrap() };
         let scores = Scorer::new(&model, config).unwrap().score(&golden.documents()).unwrap();
         for (row, scores) in scores.iter().enumerate() {
-            common::assert_close(family, &scores.logprobs, golden.row("logprobs", row), LOGPROB);
-            common::assert_close(family, &scores.entropy, golden.row("entropy", row), LOGPROB);
+            assert_close(family, &scores.logprobs, golden.row("logprobs", row), LOGPROB);
+            assert_close(family, &scores.entropy, golden.row("entropy", row), LOGPROB);
             check_ranks(&golden, row, scores);
         }
     }

@@ -1,0 +1,20 @@
+//! Editing: its parts alone, and the whole of it with models and texts.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod config;
+mod documents;
+mod draw;
+mod oracle;
+mod properties;
+mod provenance;
+mod rules;
+mod sample;
+mod sharp;
+mod splice;
+mod statistics;
+mod text;
+mod threads;
+mod vocabulary;
+mod windows;
