@@ -105,7 +105,7 @@ impl<Prepare, Work, Write> Pipeline<'_, Prepare, Work, Write> {
         thread::scope(|scope| {
             let (jobs, incoming) = sync_channel(WAITING);
             let (results, outgoing) = sync_channel::<Vec<R>>(WAITING);
-            scope.spawn(move || read(documents, &prepare, chunk_tokens, &jobs));
+            let reader = scope.spawn(move || read(documents, &prepare, chunk_tokens, &jobs));
             let writer = scope.spawn(move || outgoing.into_iter().flatten().try_for_each(&mut write));
             let mut uninterrupted = |jobs| match interrupt.requested() {
                 Some(signal) => Err(Error::Stopped(signal)),
@@ -115,6 +115,7 @@ impl<Prepare, Work, Write> Pipeline<'_, Prepare, Work, Write> {
             // Lets the reader go where it waits to hand over a chunk.
             drop(incoming);
             let written = writer.join().unwrap_or_else(|panic| resume_unwind(panic));
+            reader.join().unwrap_or_else(|panic| resume_unwind(panic));
             // A writer that failed closes its channel: its error is the cause.
             written.and(worked)
         })
