@@ -81,8 +81,6 @@ fn a_card_needs_a_model_that_can_be_read() {
     place.copy_model();
     place.change("copy/config.json", |config| config["vocab_size"] = 5000.into());
     place.run("info --model copy").fails(&["model.embed_tokens.weight", "[4096, 192]", "[5000, 192]"]);
-    place.change("copy/config.json", |config| config["hidden_size"] = Value::from(2_147_483_646u32));
+    place.change("copy/config.json", |config| config["hidden_size"] = 2_147_483_646u32.into());
     place.run("info --model copy").fails(&["copy/"]);
 }
-
-use serde_json::Value;

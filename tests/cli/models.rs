@@ -61,7 +61,6 @@ fn configurations() {
     ] {
         let change = |place: &Place| place.change("copy/config.json", |config| config[field] = value.clone());
         let outcome = edit(&spoilt(change));
-        let field = if field == "rope_scaling" { "rope_scaling" } else { field };
         outcome.fails(&["copy/config.json", &format!("field `{field}"), part]);
     }
     edit(&spoilt(|place| place.put("copy/config.json", "{"))).fails(&["copy/config.json", "not JSON"]);
