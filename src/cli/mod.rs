@@ -8,6 +8,7 @@ mod edit;
 mod estimate;
 mod info;
 mod logging;
+mod panics;
 mod pipeline;
 mod progress;
 mod revert;
@@ -116,7 +117,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<u8, Failure> {
         logging::install(common);
     }
     let is_json = cli.command.common().is_some_and(|common| common.log_format == LogFormat::Json);
-    match cli.command.run() {
+    match panics::catch(|| cli.command.run()) {
         Err(error) if is_closed_output(&error) => Ok(0),
         Err(error) if is_json => {
             print_error(&serde_json::json!({ "error": error.to_string() }).to_string());

@@ -1,29 +1,17 @@
 //! The argument layer, through the command: help, wrong usage, configuration files, completions.
-#![cfg(feature = "cli")]
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 
 use tempfile::TempDir;
 use toml::Table;
 
+use crate::{Outcome, command, run};
+
 const COMMANDS: [&str; 4] = ["score", "edit", "revert", "info"];
 
-/// What a command left behind.
-struct Outcome {
-    status: i32,
-    stdout: String,
-    stderr: String,
-}
-
 fn toedit(args: &[&str]) -> Outcome {
-    let output = Command::new(env!("CARGO_BIN_EXE_toedit")).args(args).output().unwrap();
-    Outcome {
-        status: output.status.code().unwrap(),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
+    run(command(args), b"")
 }
 
 /// The configuration in effect under these arguments of a command.
