@@ -20,7 +20,7 @@ pub const TILE: usize = 256;
 /// Rows whose logits of one tile are held at a time; 96 KB, within the second-level cache.
 const ROWS: usize = 96;
 /// Bytes of whole rows of logits that [`logits`] callers hold at a time.
-const CHUNK_BYTES: usize = 8 << 20;
+const CHUNK_BYTES: usize = 16 << 20;
 
 /// One tile's share of a row's softmax, the target left out.
 #[derive(Clone, Copy, Default)]
