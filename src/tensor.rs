@@ -79,7 +79,8 @@ pub struct Buffer<T> {
 impl<T: Pod> Buffer<T> {
     /// `len` zeros. Pages are touched only when written.
     pub fn zeroed(len: usize) -> Self {
-        let lines = (len * size_of::<T>()).div_ceil(size_of::<Line>());
+        let bytes = len.checked_mul(size_of::<T>()).expect("no buffer exceeds the address space");
+        let lines = bytes.div_ceil(size_of::<Line>());
         Self { lines: bytemuck::zeroed_vec(lines), len, element: std::marker::PhantomData }
     }
 }

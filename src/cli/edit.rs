@@ -14,6 +14,7 @@ use super::summary::{self, Tally, Timing};
 use super::{estimate, print};
 use crate::data::{Document, Documents, Inputs, Member, OutputWriter, Outputs, Patch, Payload, ReadOptions};
 use crate::data::{TextEdit, stream_key};
+use crate::edit::config::DEFAULT_TOP_K;
 use crate::edit::text::{AlignedText, token_edit};
 use crate::edit::{
     Action, Condition, Constraint, Counts, EditConfig, EditInput, Edited, Editor, IdConstraint, Metadata,
@@ -86,8 +87,8 @@ pub fn run(args: &EditArgs) -> Result<u8> {
     summary::check(args.output.summary.as_deref())?;
     let read = ReadOptions { text_field: args.input.text_field.clone(), ..ReadOptions::default() };
     let documents = inputs.documents(read)?;
-    let session = Session::open(&args.model, &args.run, &args.window)?;
-    let score = session.score_config(&args.run, &args.window)?;
+    let session = Session::open(&args.model, &args.run, &args.window, &interrupt)?;
+    let score = session.score.clone();
     let progress = Progress::new(Mode::of(&args.common), inputs.total_bytes());
     let vocabulary = Vocabulary::new(session.model.config(), session.tokenizer.as_ref());
     let run =
@@ -103,7 +104,7 @@ pub fn run(args: &EditArgs) -> Result<u8> {
     };
     let (tally, counts) = session.pool.install(|| run.edit(&editor, &score, documents, sink, &progress))?;
     progress.finish();
-    run.report(&score, &tally, counts)?;
+    run.report(&tally, counts)?;
     Ok(tally.exit_status())
 }
 
@@ -194,7 +195,9 @@ impl Run<'_> {
             (Layout::Text(alignment), Some(tokenizer)) => {
                 Some(Box::new(TextConstraint { vocabulary, tokenizer, ids, alignment }))
             }
-            (Layout::Ids, _) => Some(Box::new(IdConstraint { vocabulary, ids })),
+            (Layout::Ids, tokenizer) => {
+                Some(Box::new(IdConstraint::new(vocabulary, tokenizer.as_ref(), ids)))
+            }
             _ => None,
         }
     }
@@ -225,7 +228,8 @@ impl Run<'_> {
         let Output { job, edited, .. } = output;
         let form = &self.args.form;
         let is_text = job.document.text().is_some();
-        let ids = (form.emit != EmitArg::Text || !is_text).then(|| edited.apply(&job.ids));
+        let wants_ids = if is_text { form.emit != EmitArg::Text } else { !edited.changes.is_empty() };
+        let ids = wants_ids.then(|| edited.apply(&job.ids));
         let metadata = self.metadata(output)?;
         let patch = Patch {
             text: match form.emit {
@@ -250,13 +254,13 @@ impl Run<'_> {
     }
 
     /// The summary: on standard output after a diff, else on standard error; and in its file.
-    fn report(&self, score: &ScoreConfig, tally: &Tally, counts: Counts) -> Result<()> {
+    fn report(&self, tally: &Tally, counts: Counts) -> Result<()> {
         let timing = tally.timing(self.session.load_seconds);
         let text = format!("{}{}{}", tally.text(), timing.text(), describe(&counts));
         let summary = Summary {
             command: "edit",
             version: env!("CARGO_PKG_VERSION"),
-            session: self.session.card(score),
+            session: self.session.card(),
             edit: self.config,
             documents: tally.documents,
             counts,
@@ -301,20 +305,18 @@ pub(super) fn describe(counts: &Counts) -> String {
 /// The settings of the method.
 fn edit_config(args: &EditArgs) -> Result<EditConfig> {
     let rules = rules(&args.rules)?;
-    let config = if rules.is_empty() {
-        EditConfig::new(match args.rules.strategy {
-            StrategyArg::UpRevise => Strategy::UpRevise,
-            StrategyArg::LowDropUpRevise => Strategy::LowDropUpRevise,
-            StrategyArg::Filtering => Strategy::Filtering,
-        })
-    } else {
-        EditConfig::from_rules(rules)
+    let strategy = match args.rules.strategy {
+        StrategyArg::UpRevise => Strategy::UpRevise,
+        StrategyArg::LowDropUpRevise => Strategy::LowDropUpRevise,
+        StrategyArg::Filtering => Strategy::Filtering,
     };
+    let config = EditConfig::new(strategy);
+    let config = if rules.is_empty() { config } else { config.with_rules(rules) };
     let config = match args.sampler.temperature {
         Some(temperature) => config.with_temperature(temperature)?,
         None => config,
     };
-    let config = config.with_sampler(sampler(&args.sampler))?;
+    let config = config.with_sampler(sampler(&args.sampler)?)?;
     Ok(config.with_exclude_original(args.sampler.exclude_original).with_seed(args.run.seed))
 }
 
@@ -333,11 +335,17 @@ fn rules(args: &RuleArgs) -> Result<Vec<Rule>> {
     Ok(rules)
 }
 
-fn sampler(args: &SamplerArgs) -> Sampler {
-    match args.sampler {
-        SamplerArg::TopK => Sampler::TopK(args.top_k),
-        SamplerArg::TopP => Sampler::TopP(args.top_p.unwrap_or(1.0)),
-        SamplerArg::Full => Sampler::Full,
-        SamplerArg::Rejection => Sampler::Rejection,
+/// A parameter of another sampler than the one chosen is a mistake, not something to pass over.
+fn sampler(args: &SamplerArgs) -> Result<Sampler> {
+    match (args.sampler, args.top_k, args.top_p) {
+        (SamplerArg::TopK, k, None) => Ok(Sampler::TopK(k.unwrap_or(DEFAULT_TOP_K))),
+        (SamplerArg::TopP, None, Some(mass)) => Ok(Sampler::TopP(mass)),
+        (SamplerArg::TopP, _, None) => {
+            Err(Error::Usage("the sampler top-p needs --top-p P, above 0 and at most 1".into()))
+        }
+        (SamplerArg::Full, None, None) => Ok(Sampler::Full),
+        (SamplerArg::Rejection, None, None) => Ok(Sampler::Rejection),
+        (_, Some(_), _) => Err(Error::Usage("--top-k goes with --sampler top-k only".into())),
+        (_, _, Some(_)) => Err(Error::Usage("--top-p goes with --sampler top-p only".into())),
     }
 }

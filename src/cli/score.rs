@@ -86,12 +86,12 @@ pub fn run(args: &ScoreArgs) -> Result<u8> {
     summary::check(args.output.summary.as_deref())?;
     let read = ReadOptions { text_field: args.input.text_field.clone(), ..ReadOptions::default() };
     let documents = inputs.documents(read)?;
-    let session = Session::open(&args.model, &args.run, &args.window)?;
+    let session = Session::open(&args.model, &args.run, &args.window, &interrupt)?;
     let config = ScoreConfig {
         entropy: args.tokens.entropy,
         rank: args.tokens.rank,
         top_k: args.tokens.top_k.unwrap_or(0),
-        ..session.score_config(&args.run, &args.window)?
+        ..session.score.clone()
     };
     let progress = Progress::new(Mode::of(&args.common), inputs.total_bytes());
     let (tally, totals) = session.pool.install(|| {
@@ -99,7 +99,7 @@ pub fn run(args: &ScoreArgs) -> Result<u8> {
         run.score(&config, documents, outputs.writer(args.output.overwrite))
     })?;
     progress.finish();
-    report(args, &session, &config, &tally, &totals)?;
+    report(args, &session, &tally, &totals)?;
     Ok(tally.exit_status())
 }
 
@@ -204,13 +204,7 @@ impl Totals {
     }
 }
 
-fn report(
-    args: &ScoreArgs,
-    session: &Session,
-    config: &ScoreConfig,
-    tally: &Tally,
-    totals: &Totals,
-) -> Result<()> {
+fn report(args: &ScoreArgs, session: &Session, tally: &Tally, totals: &Totals) -> Result<()> {
     let timing = tally.timing(session.load_seconds);
     let perplexity = totals.perplexity().map_or("none".to_owned(), |value| format!("{value:.4}"));
     let text =
@@ -218,7 +212,7 @@ fn report(
     let summary = Summary {
         command: "score",
         version: env!("CARGO_PKG_VERSION"),
-        session: session.card(config),
+        session: session.card(),
         documents: tally.documents,
         tokens: tally.tokens,
         scored: totals.scored,

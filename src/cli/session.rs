@@ -8,9 +8,10 @@ use serde::Serialize;
 
 use super::args::{BosArg, DtypeArg, ModelArgs, RunArgs, WindowArgs};
 use super::pipeline::Job;
+use super::signals::Interrupt;
 use crate::data::{Content, Document};
 use crate::device::Device;
-use crate::model::{Dtype, Model, folder};
+use crate::model::{Config, Dtype, Model, folder};
 use crate::score::{DEFAULT_BATCH_TOKENS, ScoreConfig, Sequence, WindowConfig};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
@@ -25,6 +26,8 @@ pub struct Session {
     pub model: Model,
     /// None where the model folder has none: then documents must be ids.
     pub tokenizer: Option<Tokenizer>,
+    /// How documents are laid out.
+    pub score: ScoreConfig,
     /// What loading took.
     pub load_seconds: f64,
     bos: BosArg,
@@ -48,8 +51,21 @@ pub struct SessionCard {
 
 impl Session {
     /// Loads the model.
-    pub fn open(model: &ModelArgs, run: &RunArgs, window: &WindowArgs) -> Result<Self> {
+    ///
+    /// # Errors
+    /// Arguments that do not fit the model's configuration, before its weights are read; those of loading.
+    pub fn open(
+        model: &ModelArgs,
+        run: &RunArgs,
+        window: &WindowArgs,
+        interrupt: &Interrupt,
+    ) -> Result<Self> {
         let start = Instant::now();
+        let name = model.model.as_deref().unwrap_or_default();
+        let folder = folder::resolve(name)?;
+        let config = Config::from_file(&folder.join(folder::CONFIG))?;
+        check_bos(window.bos, &config, &folder)?;
+        let score = score_config(&config, run, window, interrupt)?;
         let device = Device::open(&run.device.to_string())?;
         let dtype = match run.dtype {
             DtypeArg::Auto => Dtype::auto(),
@@ -60,27 +76,15 @@ impl Session {
             .num_threads(run.thread_count())
             .build()
             .map_err(|error| Error::Usage(format!("{} threads: {error}", run.thread_count())))?;
-        let name = model.model.as_deref().unwrap_or_default();
-        let loaded = pool.install(|| Model::load_with(Path::new(name), dtype, model.mmap))?;
+        let loaded = pool.install(|| Model::load_with(&folder, dtype, model.mmap))?;
         let tokenizer = open_tokenizer(&loaded)?;
         let load_seconds = start.elapsed().as_secs_f64();
-        let session = Self { pool, device, model: loaded, tokenizer, load_seconds, bos: window.bos };
-        session.check_bos()?;
-        Ok(session)
-    }
-
-    /// How documents are laid out: the arguments', the model's defaults elsewhere.
-    pub fn score_config(&self, run: &RunArgs, window: &WindowArgs) -> Result<ScoreConfig> {
-        let default = ScoreConfig::new(&self.model)?;
-        let max_length = window.max_length.unwrap_or(default.windows.max_length());
-        let overlap = window.overlap.unwrap_or(max_length / 2);
-        let windows = WindowConfig::new(max_length, overlap)?.with_truncate(window.truncate);
-        let batch_tokens = run.batch_tokens.unwrap_or(DEFAULT_BATCH_TOKENS);
-        Ok(ScoreConfig { windows, batch_tokens, ..default })
+        Ok(Self { pool, device, model: loaded, tokenizer, score, load_seconds, bos: window.bos })
     }
 
     /// The session in words, for the summary.
-    pub fn card(&self, config: &ScoreConfig) -> SessionCard {
+    pub fn card(&self) -> SessionCard {
+        let config = &self.score;
         SessionCard {
             model: self.model.folder().display().to_string(),
             fingerprint: format!("{:016x}", self.model.fingerprint()),
@@ -127,17 +131,34 @@ impl Session {
             _ => &[],
         }
     }
+}
 
-    fn check_bos(&self) -> Result<()> {
-        if self.bos == BosArg::Always && self.model.config().bos_token_id.is_none() {
-            return Err(Error::Config {
-                path: self.model.folder().join(folder::CONFIG),
-                field: "bos_token_id".to_owned(),
-                reason: "missing, but --bos always needs it".to_owned(),
-            });
-        }
-        Ok(())
+/// The arguments, and the model's defaults elsewhere.
+fn score_config(
+    config: &Config,
+    run: &RunArgs,
+    window: &WindowArgs,
+    interrupt: &Interrupt,
+) -> Result<ScoreConfig> {
+    let default = ScoreConfig::of(config)?;
+    let max_length = window.max_length.unwrap_or(default.windows.max_length());
+    let overlap = window.overlap.unwrap_or(max_length / 2);
+    let windows = WindowConfig::new(max_length, overlap)?.with_truncate(window.truncate);
+    let batch_tokens = run.batch_tokens.unwrap_or(DEFAULT_BATCH_TOKENS);
+    let score = ScoreConfig { windows, batch_tokens, stop: Some(interrupt.flag()), ..default };
+    score.validate(config)?;
+    Ok(score)
+}
+
+fn check_bos(bos: BosArg, config: &Config, model: &Path) -> Result<()> {
+    if bos == BosArg::Always && config.bos_token_id.is_none() {
+        return Err(Error::Config {
+            path: model.join(folder::CONFIG),
+            field: "bos_token_id".to_owned(),
+            reason: "missing, but --bos always needs it".to_owned(),
+        });
     }
+    Ok(())
 }
 
 fn open_tokenizer(model: &Model) -> Result<Option<Tokenizer>> {

@@ -37,6 +37,11 @@ impl Interrupt {
         Ok(())
     }
 
+    /// Where the signal's number appears, 0 until then.
+    pub fn flag(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.signal)
+    }
+
     /// The signal that asked the run to stop, if one did. Cheap enough for every batch.
     pub fn requested(&self) -> Option<i32> {
         match self.signal.load(Ordering::Relaxed) {

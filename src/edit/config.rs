@@ -125,6 +125,11 @@ impl EditConfig {
         }
     }
 
+    /// Decides by `rules` instead of the strategy's, the first that applies; the temperature stays.
+    pub fn with_rules(self, rules: Vec<Rule>) -> Self {
+        Self { rules, ..self }
+    }
+
     /// Draws by `sampler`.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Which tokens may be edited, and what may stand in their place.
 
 use crate::model::Config;
-use crate::tokenizer::{Alignment, Tokenizer};
+use crate::tokenizer::{Alignment, Tokenizer, Utf8State, Utf8Table};
 
 /// What an editor must respect at each position of one document.
 pub trait Constraint: Sync {
@@ -45,12 +45,50 @@ impl Vocabulary {
     }
 }
 
-/// A document of ids: whatever is not special may come and go.
+/// A document of ids: special tokens stay, and where there is a tokenizer every combination of edits still decodes to
+/// UTF-8 wherever the document does.
 pub struct IdConstraint<'a> {
-    /// The model's ids.
-    pub vocabulary: &'a Vocabulary,
-    /// The document.
-    pub ids: &'a [u32],
+    vocabulary: &'a Vocabulary,
+    ids: &'a [u32],
+    decoded: Option<Decoded<'a>>,
+}
+
+/// The UTF-8 automaton along a document of ids.
+struct Decoded<'a> {
+    table: &'a Utf8Table,
+    /// The states before each token and after the last. Behind a token that is no UTF-8 the text begins anew.
+    states: Vec<Utf8State>,
+    /// Tokens after which the bytes were no UTF-8 to begin with.
+    broken: Vec<bool>,
+}
+
+impl<'a> IdConstraint<'a> {
+    /// Of the document `ids`.
+    pub fn new(vocabulary: &'a Vocabulary, tokenizer: Option<&'a Tokenizer>, ids: &'a [u32]) -> Self {
+        Self { vocabulary, ids, decoded: tokenizer.map(|tokenizer| Decoded::new(tokenizer, ids)) }
+    }
+}
+
+impl<'a> Decoded<'a> {
+    fn new(tokenizer: &'a Tokenizer, ids: &[u32]) -> Self {
+        let table = tokenizer.utf8();
+        let mut states = vec![Utf8State::START];
+        let mut broken = Vec::with_capacity(ids.len());
+        let mut state = Utf8State::START;
+        for id in ids {
+            state = table.after(state, *id);
+            broken.push(state == Utf8State::REJECT);
+            if state == Utf8State::REJECT {
+                state = Utf8State::START;
+            }
+            states.push(state);
+        }
+        Self { table, states, broken }
+    }
+
+    fn keeps(&self, position: usize, after: impl FnOnce(Utf8State) -> Utf8State) -> bool {
+        self.broken[position] || after(self.states[position]) == self.states[position + 1]
+    }
 }
 
 impl Constraint for IdConstraint<'_> {
@@ -58,12 +96,13 @@ impl Constraint for IdConstraint<'_> {
         !self.vocabulary.is_special(self.ids[position])
     }
 
-    fn droppable(&self, _position: usize) -> bool {
-        true
+    fn droppable(&self, position: usize) -> bool {
+        self.decoded.as_ref().is_none_or(|decoded| decoded.keeps(position, |state| state))
     }
 
-    fn allowed(&self, _position: usize, id: u32) -> bool {
-        self.vocabulary.is_drawable(id)
+    fn allowed(&self, position: usize, id: u32) -> bool {
+        let keeps = |decoded: &Decoded| decoded.keeps(position, |state| decoded.table.after(state, id));
+        self.vocabulary.is_drawable(id) && self.decoded.as_ref().is_none_or(keeps)
     }
 }
 

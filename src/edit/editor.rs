@@ -8,7 +8,7 @@ use crate::model::Model;
 use crate::ops::draw::{Draw, Row, draw};
 use crate::ops::head::Scored;
 use crate::random::{Purpose, Stream};
-use crate::score::{Batch, Engine, Logits, Origin, ScoreConfig, Sequence};
+use crate::score::{Batch, Chunk, Engine, Origin, ScoreConfig, Sequence, WholeRow};
 
 /// One document to edit.
 #[derive(Clone, Copy)]
@@ -78,7 +78,7 @@ impl Edited {
 ///
 /// let vocabulary = Vocabulary::new(model.config(), None);
 /// let ids = [5, 6, 7, 8];
-/// let constraint = IdConstraint { vocabulary: &vocabulary, ids: &ids };
+/// let constraint = IdConstraint::new(&vocabulary, None, &ids);
 /// let sequence = Sequence { context: &[], ids: &ids };
 /// let edited = editor.edit(&[EditInput { sequence, stream: 1, constraint: &constraint }])?;
 /// assert_eq!(edited[0].counts.eligible, 3);
@@ -90,19 +90,13 @@ pub struct Editor<'m> {
     config: EditConfig,
 }
 
-/// A row whose token is to be resampled.
-struct Pending {
-    row: usize,
-    stream: Stream,
-}
-
 impl<'m> Editor<'m> {
     /// Prepares to edit with `model`.
     ///
     /// # Errors
     /// [`crate::Error::Usage`] for windows longer than the model's positions.
     pub fn new(model: &'m Model, score: ScoreConfig, config: EditConfig) -> Result<Self> {
-        score.validate(model)?;
+        score.validate(model.config())?;
         Ok(Self { engine: Engine::new(model, score), config })
     }
 
@@ -114,8 +108,8 @@ impl<'m> Editor<'m> {
         let sequences: Vec<_> = documents.iter().map(|document| document.sequence).collect();
         let mut results: Vec<_> = sequences.iter().map(|sequence| self.untouched(sequence)).collect();
         self.engine.run(&sequences, |batch| {
-            let pending = self.decide(documents, batch, &mut results)?;
-            self.resample(documents, batch, &pending, &mut results)
+            let rows = self.decide(documents, batch, &mut results);
+            batch.logits(&rows, |chunk| self.resample(documents, chunk, &mut results))
         })?;
         for result in &mut results {
             result.changes.sort_by_key(|change| change.position);
@@ -130,8 +124,8 @@ impl<'m> Editor<'m> {
     }
 
     /// Applies the rules: drops at once, and returns the rows to resample.
-    fn decide(&self, documents: &[EditInput], batch: &Batch, results: &mut [Edited]) -> Result<Vec<Pending>> {
-        let mut pending = Vec::new();
+    fn decide(&self, documents: &[EditInput], batch: &Batch, results: &mut [Edited]) -> Vec<usize> {
+        let mut rows = Vec::new();
         for (row, (origin, scored)) in batch.origins.iter().zip(batch.scored).enumerate() {
             let document = &documents[origin.document];
             let Edited { counts, changes } = &mut results[origin.document];
@@ -144,7 +138,7 @@ impl<'m> Editor<'m> {
             if !document.constraint.editable(origin.position) {
                 counts.not_editable += 1;
             } else if action == Action::Resample {
-                pending.push(Pending { row, stream: self.stream(document)? });
+                rows.push(row);
             } else if document.constraint.droppable(origin.position) {
                 counts.dropped += 1;
                 changes.push(change(document, *origin, scored, None));
@@ -152,76 +146,44 @@ impl<'m> Editor<'m> {
                 counts.no_alternative += 1;
             }
         }
-        Ok(pending)
+        rows
     }
 
-    fn stream(&self, document: &EditInput) -> Result<Stream> {
-        Stream::new(self.config.seed(), document.stream, Purpose::Edit, self.config.generation())
-    }
-
-    /// Draws the pending rows, a bounded chunk of logits at a time.
-    fn resample(
-        &self,
-        documents: &[EditInput],
-        batch: &mut Batch,
-        pending: &[Pending],
-        results: &mut [Edited],
-    ) -> Result<()> {
-        let rows: Vec<usize> = pending.iter().map(|pending| pending.row).collect();
-        let mut pending = pending.iter();
-        batch.logits(&rows, |scored, origins, rows, logits| {
-            let chunk: Vec<_> = pending.by_ref().take(rows.len()).collect();
-            let draws: Vec<Draw> = chunk
-                .par_iter()
-                .enumerate()
-                .map(|(index, pending)| {
-                    let origin = origins[pending.row];
-                    self.draw(
-                        &documents[origin.document],
-                        origin,
-                        &scored[pending.row],
-                        (logits, index),
-                        pending,
-                    )
-                })
-                .collect();
-            for (row, draw) in rows.iter().zip(draws) {
-                let origin = origins[*row];
-                let document = &documents[origin.document];
-                let Edited { counts, changes } = &mut results[origin.document];
-                match draw {
-                    Draw::NoAlternative => counts.no_alternative += 1,
-                    Draw::Token { id, .. } if id == document.sequence.ids[origin.position] => {}
-                    Draw::Token { id, logit } => {
-                        counts.changed += 1;
-                        let p_new = scored[*row].statistics.probability_of(logit) as f32;
-                        changes.push(change(document, origin, &scored[*row], Some((id, p_new))));
-                    }
+    /// Draws for a chunk of rows.
+    fn resample(&self, documents: &[EditInput], chunk: &Chunk, results: &mut [Edited]) -> Result<()> {
+        let draw =
+            |row: WholeRow| Ok((row.origin, *row.scored, self.draw(&documents[row.origin.document], row)?));
+        for (origin, scored, draw) in chunk.rows().map(draw).collect::<Result<Vec<_>>>()? {
+            let document = &documents[origin.document];
+            let Edited { counts, changes } = &mut results[origin.document];
+            match draw {
+                Draw::NoAlternative => counts.no_alternative += 1,
+                Draw::Token { id, .. } if id == document.sequence.ids[origin.position] => {}
+                Draw::Token { id, logit } => {
+                    counts.changed += 1;
+                    let p_new = scored.statistics.probability_of(logit) as f32;
+                    changes.push(change(document, origin, &scored, Some((id, p_new))));
                 }
             }
-            Ok(())
-        })
+        }
+        Ok(())
     }
 
-    fn draw(
-        &self,
-        document: &EditInput,
-        origin: Origin,
-        scored: &Scored,
-        (logits, index): (Logits, usize),
-        pending: &Pending,
-    ) -> Draw {
-        let original = document.sequence.ids[origin.position];
-        let row = Row { logits: logits.row(index), original, statistics: &scored.statistics };
+    fn draw(&self, document: &EditInput, row: WholeRow) -> Result<Draw> {
+        let position = row.origin.position;
+        let original = document.sequence.ids[position];
         let allowed = |id| {
             if id == original {
                 !self.config.exclude_original()
             } else {
-                document.constraint.allowed(origin.position, id)
+                document.constraint.allowed(position, id)
             }
         };
-        let random = |draw| pending.stream.draw(origin.position as u32, draw);
-        draw(self.config.sampler(), self.config.temperature(), row, allowed, random)
+        let stream =
+            Stream::new(self.config.seed(), document.stream, Purpose::Edit, self.config.generation())?;
+        let random = |draw| stream.draw(position as u32, draw);
+        let row = Row { logits: row.logits, original, statistics: &row.scored.statistics };
+        Ok(draw(self.config.sampler(), self.config.temperature(), row, allowed, random))
     }
 }
 

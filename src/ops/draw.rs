@@ -5,12 +5,10 @@
 
 use std::cmp::{Ordering, Reverse};
 
+use super::head::TILE;
 use crate::edit::Sampler;
 use crate::random::Uniform;
 use crate::score::Statistics;
-
-/// Columns of the vocabulary that are summed, or skipped, together.
-const TILE: usize = 256;
 
 /// Proposals of the rejection sampler before it gives up.
 pub const MAX_PROPOSALS: u8 = 64;

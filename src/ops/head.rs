@@ -171,7 +171,13 @@ pub fn chunk_rows(vocabulary: usize) -> usize {
 }
 
 /// Whole rows of logits, `V` padded to whole tiles apart, the same bits as [`Head::score`] saw.
-pub fn logits<E: Element>(hidden: Rows<E>, weight: &Matrix<E>, scratch: &mut Scratch, out: &mut Vec<f32>) {
+/// Returns the distance between rows of `out`.
+pub fn logits<E: Element>(
+    hidden: Rows<E>,
+    weight: &Matrix<E>,
+    scratch: &mut Scratch,
+    out: &mut Vec<f32>,
+) -> usize {
     let tiles = weight.n().div_ceil(TILE);
     let stride = tiles * TILE;
     let len = hidden.rows * TILE;
@@ -188,4 +194,5 @@ pub fn logits<E: Element>(hidden: Rows<E>, weight: &Matrix<E>, scratch: &mut Scr
             out.copy_from_slice(&tile[row * TILE..][..TILE]);
         }
     });
+    stride
 }

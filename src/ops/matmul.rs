@@ -80,7 +80,7 @@ pub trait Multiply: Sized + 'static {
 #[derive(Clone, Copy)]
 pub struct Kernel<E: 'static> {
     /// Rows that it keeps in registers.
-    pub rows: usize,
+    rows: usize,
     run: fn(Rows<E>, Panels<E>, &mut [f32], usize),
 }
 

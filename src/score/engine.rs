@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use half::bf16;
+use rayon::prelude::*;
 
 use super::{ScoreConfig, Statistics};
 use crate::model::forward::Workspace;
@@ -66,44 +67,56 @@ pub(crate) struct Origin {
 pub(crate) struct Batch<'a> {
     pub origins: &'a [Origin],
     pub scored: &'a [Scored],
+    vocabulary: usize,
     head: &'a mut dyn WholeRows,
 }
 
 impl Batch<'_> {
-    /// Hands whole rows of logits to `f`, a bounded chunk at a time: the rows' indices in the batch, and their logits
-    /// one after the other, `vocab_size` each, `stride` apart.
-    pub fn logits(
-        &mut self,
-        rows: &[usize],
-        mut f: impl FnMut(&[Scored], &[Origin], &[usize], Logits) -> Result<()>,
-    ) -> Result<()> {
+    /// Hands whole rows of logits to `f`, a bounded chunk at a time; `rows` are indices in the batch.
+    pub fn logits(&mut self, rows: &[usize], mut f: impl FnMut(&Chunk) -> Result<()>) -> Result<()> {
+        let Self { origins, scored, .. } = *self;
         for rows in rows.chunks(self.head.chunk_rows()) {
-            let logits = self.head.logits(rows);
-            f(self.scored, self.origins, rows, logits)?;
+            let (logits, stride) = self.head.logits(rows);
+            f(&Chunk { rows, origins, scored, logits, stride, vocabulary: self.vocabulary })?;
         }
         Ok(())
     }
 }
 
-/// Whole rows of logits.
-#[derive(Clone, Copy)]
-pub(crate) struct Logits<'a> {
-    data: &'a [f32],
+/// Some rows of a batch with all their logits.
+pub(crate) struct Chunk<'a> {
+    rows: &'a [usize],
+    origins: &'a [Origin],
+    scored: &'a [Scored],
+    logits: &'a [f32],
+    stride: usize,
     vocabulary: usize,
 }
 
-impl<'a> Logits<'a> {
-    /// The logits of the chunk's row `index`.
-    pub fn row(&self, index: usize) -> &'a [f32] {
-        let stride = self.vocabulary.next_multiple_of(head::TILE);
-        &self.data[index * stride..][..self.vocabulary]
+/// One row of a chunk.
+#[derive(Clone, Copy)]
+pub(crate) struct WholeRow<'a> {
+    pub origin: Origin,
+    pub scored: &'a Scored,
+    /// `vocab_size` raw logits.
+    pub logits: &'a [f32],
+}
+
+impl<'a> Chunk<'a> {
+    /// The rows, in order.
+    pub fn rows(&self) -> impl IndexedParallelIterator<Item = WholeRow<'a>> {
+        let Self { origins, scored, vocabulary, .. } = *self;
+        self.rows.par_iter().zip(self.logits.par_chunks_exact(self.stride)).map(move |(row, logits)| {
+            WholeRow { origin: origins[*row], scored: &scored[*row], logits: &logits[..vocabulary] }
+        })
     }
 }
 
 /// Rows of logits of the pack at hand, whatever its type.
 trait WholeRows {
     fn chunk_rows(&self) -> usize;
-    fn logits(&mut self, rows: &[usize]) -> Logits<'_>;
+    /// The rows one after the other, and the distance between them.
+    fn logits(&mut self, rows: &[usize]) -> (&[f32], usize);
 }
 
 struct PackHead<'a, E> {
@@ -119,15 +132,15 @@ impl<E: Element> WholeRows for PackHead<'_, E> {
         head::chunk_rows(self.transformer.config().vocab_size)
     }
 
-    fn logits(&mut self, rows: &[usize]) -> Logits<'_> {
+    fn logits(&mut self, rows: &[usize]) -> (&[f32], usize) {
         let stride = self.hidden.stride;
         self.gathered.clear();
         for row in rows {
             self.gathered.extend_from_slice(&self.hidden.data[row * stride..][..stride]);
         }
         let gathered = Rows { data: self.gathered, stride, rows: rows.len() };
-        head::logits(gathered, self.transformer.head(), self.head, self.logits);
-        Logits { data: self.logits, vocabulary: self.transformer.config().vocab_size }
+        let stride = head::logits(gathered, self.transformer.head(), self.head, self.logits);
+        (self.logits, stride)
     }
 }
 
@@ -240,6 +253,7 @@ impl<'m> Engine<'m> {
         packer: &Packer,
         visit: &mut impl FnMut(&mut Batch) -> Result<()>,
     ) -> Result<()> {
+        self.config.check_stop()?;
         transformer.forward(&packer.pack, &mut memory.workspace);
         let hidden = memory.workspace.hidden(transformer.config(), packer.pack.rows.len());
         let (weight, targets, entropy) = (transformer.head(), &packer.pack.targets[..], self.config.entropy);
@@ -247,7 +261,8 @@ impl<'m> Engine<'m> {
         check_finite(&scored, &packer.origins)?;
         let Memory { head, gathered, logits, .. } = memory;
         let mut head = PackHead { transformer, hidden, head, gathered, logits };
-        visit(&mut Batch { origins: &packer.origins, scored: &scored, head: &mut head })
+        let vocabulary = transformer.config().vocab_size;
+        visit(&mut Batch { origins: &packer.origins, scored: &scored, vocabulary, head: &mut head })
     }
 }
 

@@ -4,16 +4,18 @@ mod engine;
 pub mod statistics;
 pub mod windows;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use rayon::prelude::*;
 
 pub use engine::Sequence;
-pub(crate) use engine::{Batch, Engine, Logits, Origin};
+pub(crate) use engine::{Batch, Chunk, Engine, Origin, WholeRow};
 pub use statistics::Statistics;
 pub use windows::{Window, WindowConfig};
 
-use crate::model::Model;
+use crate::model::{Config, Model};
 use crate::ops::draw::largest;
-use crate::ops::head::Scored;
 use crate::{Error, Result};
 
 /// Tokens of a pack by default: enough rows to read the weights rarely, few enough to stay small.
@@ -32,6 +34,8 @@ pub struct ScoreConfig {
     pub rank: bool,
     /// How many of the most likely tokens to give at each position; 0 for none.
     pub top_k: usize,
+    /// Looked at before each pack: a signal's number other than 0 ends the call with [`Error::Stopped`].
+    pub stop: Option<Arc<AtomicUsize>>,
 }
 
 impl ScoreConfig {
@@ -40,18 +44,26 @@ impl ScoreConfig {
     /// # Errors
     /// [`Error::Usage`] for a model of fewer than two positions.
     pub fn new(model: &Model) -> Result<Self> {
+        Self::of(model.config())
+    }
+
+    /// [`ScoreConfig::new`] before the model is loaded.
+    ///
+    /// # Errors
+    /// As [`ScoreConfig::new`].
+    pub fn of(config: &Config) -> Result<Self> {
         Ok(Self {
-            windows: WindowConfig::for_positions(model.config().max_position_embeddings)?,
+            windows: WindowConfig::for_positions(config.max_position_embeddings)?,
             batch_tokens: DEFAULT_BATCH_TOKENS,
             entropy: false,
             rank: false,
             top_k: 0,
+            stop: None,
         })
     }
 
     /// Refuses windows that the model has no positions for.
-    pub(crate) fn validate(&self, model: &Model) -> Result<()> {
-        let config = model.config();
+    pub(crate) fn validate(&self, config: &Config) -> Result<()> {
         let bounds = [
             ("max_position_embeddings", Some(config.max_position_embeddings)),
             ("sliding_window", config.sliding_window),
@@ -65,6 +77,13 @@ impl ScoreConfig {
             }
         }
         Ok(())
+    }
+
+    fn check_stop(&self) -> Result<()> {
+        match self.stop.as_ref().map_or(0, |stop| stop.load(Ordering::Relaxed)) {
+            0 => Ok(()),
+            signal => Err(Error::Stopped(signal as i32)),
+        }
     }
 }
 
@@ -120,7 +139,7 @@ impl<'m> Scorer<'m> {
     /// # Errors
     /// [`Error::Usage`] for windows longer than the model's positions.
     pub fn new(model: &'m Model, config: ScoreConfig) -> Result<Self> {
-        config.validate(model)?;
+        config.validate(model.config())?;
         Ok(Self { engine: Engine::new(model, config) })
     }
 
@@ -150,8 +169,8 @@ impl<'m> Scorer<'m> {
             }
             if config.rank || config.top_k > 0 {
                 let rows: Vec<usize> = (0..batch.scored.len()).collect();
-                batch.logits(&rows, |scored, origins, rows, logits| {
-                    self.rank_rows((scored, origins, rows), documents, logits, &mut results);
+                batch.logits(&rows, |chunk| {
+                    self.rank_rows(documents, chunk, &mut results);
                     Ok(())
                 })?;
             }
@@ -170,31 +189,19 @@ impl<'m> Scorer<'m> {
     }
 
     /// Ranks and most likely tokens of a chunk of rows.
-    fn rank_rows(
-        &self,
-        (scored, origins, rows): (&[Scored], &[Origin], &[usize]),
-        documents: &[Sequence],
-        logits: Logits,
-        results: &mut [Scores],
-    ) {
+    fn rank_rows(&self, documents: &[Sequence], chunk: &Chunk, results: &mut [Scores]) {
         let config = self.engine.config();
-        let ranked: Vec<_> = rows
-            .par_iter()
-            .enumerate()
-            .map(|(index, row)| {
-                let origin = origins[*row];
-                let logits = logits.row(index);
-                let rank = config.rank.then(|| rank(logits, documents[origin.document].ids[origin.position]));
-                let log_sum = scored[*row].statistics.log_sum_exp();
-                let top = largest(logits, config.top_k).into_iter();
-                let top = top.map(|token| (token.id, (f64::from(token.logit) - log_sum).min(0.0) as f32));
-                (rank, top.collect::<Vec<_>>())
-            })
-            .collect();
-        for (row, (rank, top)) in rows.iter().zip(ranked) {
-            let result = &mut results[origins[*row].document];
-            result.rank.extend(rank);
-            result.top.extend(top);
+        let ranked = |row: WholeRow| {
+            let target = documents[row.origin.document].ids[row.origin.position];
+            let rank = config.rank.then(|| rank(row.logits, target));
+            let log_sum = row.scored.statistics.log_sum_exp();
+            let top = largest(row.logits, config.top_k).into_iter();
+            let top = top.map(|token| (token.id, (f64::from(token.logit) - log_sum).min(0.0) as f32));
+            (row.origin.document, rank, top.collect::<Vec<_>>())
+        };
+        for (document, rank, top) in chunk.rows().map(ranked).collect::<Vec<_>>() {
+            results[document].rank.extend(rank);
+            results[document].top.extend(top);
         }
     }
 }

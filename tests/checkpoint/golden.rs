@@ -70,7 +70,9 @@ fn assert_llama_layer(layer: &Layer<f32>, config: &Config, file: &File, index: u
     });
     assert_linear(&layer.qkv, &file.joined(&prefix, &weights), biases.as_deref());
     assert_linear(&layer.output, get("self_attn.o_proj.weight"), None);
-    assert_linear(&layer.up, &file.joined(&prefix, &["mlp.gate_proj.weight", "mlp.up_proj.weight"]), None);
+    let gate = layer.gate.as_ref().unwrap();
+    assert_linear(gate, get("mlp.gate_proj.weight"), None);
+    assert_linear(&layer.up, get("mlp.up_proj.weight"), None);
     assert_linear(&layer.down, get("mlp.down_proj.weight"), None);
     let norms = match config.family {
         Family::Olmo => None,

@@ -39,7 +39,8 @@ fn parts_are_joined_in_order() {
     assert_eq!(layer.mlp_norm.weight, Some(counted(3, 4)));
     assert_eq!(values(&layer.qkv.weight), [counted(4, 16), counted(5, 8), counted(6, 8)].concat());
     assert_eq!(values(&layer.output.weight), counted(7, 16));
-    assert_eq!(values(&layer.up.weight), [counted(8, 24), counted(9, 24)].concat());
+    assert_eq!(values(&layer.gate.as_ref().unwrap().weight), counted(8, 24));
+    assert_eq!(values(&layer.up.weight), counted(9, 24));
     assert_eq!(values(&layer.down.weight), counted(10, 24));
     assert!(layer.qkv.bias.is_none() && layer.q_norm.is_none());
 }

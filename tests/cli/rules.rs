@@ -27,11 +27,24 @@ fn strategies_are_rules_and_a_temperature() {
         ("--strategy low-drop-up-revise", json!(["p>=0.99:resample", "p<0.001:drop"]), 1.0),
         ("--strategy filtering", json!(["p<0.001:drop"]), 1.5),
         ("--strategy filtering --temperature 0.7", json!(["p<0.001:drop"]), 0.7),
-        ("--strategy low-drop-up-revise --resample-above 0.5", json!(["p>=0.5:resample"]), 1.5),
+        ("--strategy low-drop-up-revise --resample-above 0.5", json!(["p>=0.5:resample"]), 1.0),
     ] {
         let edit = settings(&place, words);
         assert_eq!((&edit["rules"], &edit["temperature"]), (&rules, &json!(temperature)), "{words}");
     }
+}
+
+#[test]
+fn a_parameter_of_another_sampler_is_wrong_usage() {
+    let place = Place::with_input("");
+    for words in
+        ["--top-p 0.9", "--sampler full --top-k 64", "--sampler rejection --top-p 0.5", "--sampler top-p"]
+    {
+        place.edit(&format!("--input in.jsonl --output - {words}")).fails_with(2, &["--top-"]);
+    }
+    place
+        .edit("--input in.jsonl --output - --sampler top-p --top-p 0.9 --top-k 4")
+        .fails_with(2, &["--top-k"]);
 }
 
 #[test]

@@ -37,7 +37,7 @@ pub fn packed(model: &Model, batch_tokens: usize) -> ScoreConfig {
 /// Edits documents that may hold any token but special ones.
 pub fn edit_ids(editor: &Editor, vocabulary: &Vocabulary, documents: &[IdDocument]) -> Vec<Edited> {
     let constraints: Vec<_> =
-        documents.iter().map(|document| IdConstraint { vocabulary, ids: &document.ids }).collect();
+        documents.iter().map(|document| IdConstraint::new(vocabulary, None, &document.ids)).collect();
     edit_under(editor, &constraints, documents)
 }
 

@@ -6,6 +6,7 @@ mod common;
 mod config;
 mod documents;
 mod draw;
+mod ids;
 mod oracle;
 mod properties;
 mod provenance;

@@ -37,3 +37,14 @@ fn sixteen_threads_score_and_edit_as_one() {
         }
     });
 }
+
+#[test]
+fn a_call_that_is_asked_to_stop_ends_before_the_next_pack() {
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let config = toedit::ScoreConfig { stop: Some(stop.clone()), ..packed(&SHARP.model, 1) };
+    let scorer = toedit::Scorer::new(&SHARP.model, config).unwrap();
+    let documents: Vec<&[u32]> = SHARP.documents.iter().map(Vec::as_slice).collect();
+    assert!(scorer.score(&documents).is_ok());
+    stop.store(15, std::sync::atomic::Ordering::Relaxed);
+    assert!(matches!(scorer.score(&documents), Err(toedit::Error::Stopped(15))));
+}

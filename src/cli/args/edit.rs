@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 
 use super::shared::{CommonArgs, InputArgs, Missing, ModelArgs, OutputArgs, RunArgs, WindowArgs};
 use super::values::{at_least, mass, temperature, threshold};
-use crate::{Error, Result};
+use crate::Result;
 
 /// The method: an edited corpus.
 #[derive(Args, Clone, Debug)]
@@ -114,9 +114,9 @@ pub struct SamplerArgs {
     /// Where candidates come from
     #[arg(long, value_enum, value_name = "SAMPLER", default_value_t = SamplerArg::TopK)]
     pub sampler: SamplerArg,
-    /// Candidates of the sampler top-k
-    #[arg(long, value_name = "K", value_parser = at_least(1), default_value_t = 8)]
-    pub top_k: usize,
+    /// Candidates of the sampler top-k [default: 8]
+    #[arg(long, value_name = "K", value_parser = at_least(1))]
+    pub top_k: Option<usize>,
     /// Probability mass of the candidates of the sampler top-p
     #[arg(long, value_name = "P", value_parser = mass)]
     pub top_p: Option<f64>,
@@ -154,10 +154,6 @@ impl EditArgs {
     pub fn check(&self) -> Result<()> {
         let missing = Missing::default().model(&self.model).input(&self.input);
         let missing = if self.writes() { missing.output(&self.output) } else { missing };
-        missing.check("toedit edit --model assets/tiny --input assets/sample.jsonl --diff")?;
-        if self.sampler.sampler == SamplerArg::TopP && self.sampler.top_p.is_none() {
-            return Err(Error::Usage("the sampler top-p needs --top-p P, above 0 and at most 1".into()));
-        }
-        Ok(())
+        missing.check("toedit edit --model assets/tiny --input assets/sample.jsonl --diff")
     }
 }

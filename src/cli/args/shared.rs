@@ -6,7 +6,7 @@ use std::thread::available_parallelism;
 
 use clap::{Args, ValueEnum};
 
-use super::values::{DeviceArg, DtypeArg, at_least};
+use super::values::{DeviceArg, DtypeArg, at_least, between};
 use crate::{Error, Result};
 
 /// The model that scores and resamples.
@@ -34,8 +34,8 @@ pub struct RunArgs {
     /// Threads [default: the processors that the process may use]
     #[arg(long, value_name = "N", value_parser = at_least(1))]
     pub threads: Option<usize>,
-    /// Tokens worked on at a time; results do not depend on it
-    #[arg(long, value_name = "N", value_parser = at_least(1))]
+    /// Tokens worked on at a time, up to 16777216; results do not depend on it
+    #[arg(long, value_name = "N", value_parser = between(1, 1 << 24))]
     pub batch_tokens: Option<usize>,
     /// Seed of all that is random
     #[arg(long, value_name = "N", default_value_t = 0)]

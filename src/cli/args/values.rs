@@ -60,6 +60,11 @@ pub enum DtypeArg {
     Bf16,
 }
 
+/// Integers from `minimum` to `maximum`.
+pub(super) fn between(minimum: u64, maximum: u64) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(minimum..=maximum)
+}
+
 /// Integers from `minimum` on.
 pub(super) fn at_least(minimum: u64) -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(minimum..)

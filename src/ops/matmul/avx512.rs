@@ -24,12 +24,14 @@ pub(super) fn bf16_kernel() -> Option<Kernel<bf16>> {
 }
 
 fn f32_tile(a: Rows<f32>, b: Panels<f32>, out: &mut [f32], out_stride: usize) {
+    assert!((1..=ROWS).contains(&a.rows));
     check_tile(a.rows, a, b, out, out_stride);
     // SAFETY: this function is only handed out after the feature was detected; shapes are checked above.
     unsafe { f32_rows(a, b, out.as_mut_ptr(), out_stride) }
 }
 
 fn bf16_tile(a: Rows<bf16>, b: Panels<bf16>, out: &mut [f32], out_stride: usize) {
+    assert!((1..=ROWS).contains(&a.rows));
     check_tile(a.rows, a, b, out, out_stride);
     // SAFETY: as for f32.
     unsafe { bf16_rows(a, b, out.as_mut_ptr(), out_stride) }
