@@ -59,6 +59,20 @@ impl<'a> Fields<'a> {
         self.value(name).map(check).transpose()
     }
 
+    /// A number in [1, `max`], if there.
+    pub fn number_from_one(&self, name: &str, max: f64) -> Result<Option<f64>> {
+        let check = |value: &Value| match value.as_f64() {
+            Some(number) if (1.0..=max).contains(&number) => Ok(number),
+            _ => Err(self.mismatch(name, value, format!("a number from 1 to {max}"))),
+        };
+        self.value(name).map(check).transpose()
+    }
+
+    /// A number in [1, `max`] that must be there.
+    pub fn required_from_one(&self, name: &str, max: f64) -> Result<f64> {
+        self.number_from_one(name, max)?.ok_or_else(|| self.missing(name, "a number"))
+    }
+
     /// A number in (0, `max`] that must be there.
     pub fn required_number(&self, name: &str, max: f64) -> Result<f64> {
         self.number(name, max)?.ok_or_else(|| self.missing(name, "a number"))

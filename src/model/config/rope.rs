@@ -70,12 +70,12 @@ impl Rope {
         let (mut theta, mut share) = (None, None);
         let mut scaling = RopeScaling::None;
         if let Some(nested) = &nested {
-            theta = nested.number("rope_theta", THETA_LIMIT)?;
+            theta = nested.number_from_one("rope_theta", THETA_LIMIT)?;
             share = nested.number("partial_rotary_factor", 1.0)?;
             scaling = RopeScaling::from_fields(nested, max_positions)?;
         }
         let theta_field = if traits.partial_rotary { "rotary_emb_base" } else { "rope_theta" };
-        let theta = theta.or(fields.number(theta_field, THETA_LIMIT)?).unwrap_or(10_000.0);
+        let theta = theta.or(fields.number_from_one(theta_field, THETA_LIMIT)?).unwrap_or(10_000.0);
         let share = match share {
             None if traits.partial_rotary => fields.number("rotary_pct", 1.0)?,
             None => fields.number("partial_rotary_factor", 1.0)?,
@@ -116,7 +116,7 @@ impl RopeScaling {
         };
         match rope_type {
             "default" => Ok(Self::None),
-            "linear" => Ok(Self::Linear { factor: fields.required_number("factor", FACTOR_LIMIT)? }),
+            "linear" => Ok(Self::Linear { factor: fields.required_from_one("factor", FACTOR_LIMIT)? }),
             "llama3" => Self::llama3(fields, max_positions),
             other => Err(fields.unsupported("rope_type", other, "default, linear, llama3")),
         }
@@ -132,7 +132,7 @@ impl RopeScaling {
         }
         let original = fields.optional_size("original_max_position_embeddings")?;
         Ok(Self::Llama3 {
-            factor: fields.required_number("factor", FACTOR_LIMIT)?,
+            factor: fields.required_from_one("factor", FACTOR_LIMIT)?,
             low_freq_factor,
             high_freq_factor,
             original_max_position_embeddings: original.unwrap_or(max_positions),
