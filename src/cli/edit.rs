@@ -12,7 +12,7 @@ use super::session::{Session, SessionCard};
 use super::signals::Interrupt;
 use super::summary::{self, Tally, Timing};
 use super::{estimate, print};
-use crate::data::{Document, Documents, Inputs, Member, OutputWriter, Outputs, Patch, Payload, ReadOptions};
+use crate::data::{Document, Documents, Inputs, Member, OutputWriter, Outputs, Patch, Payload};
 use crate::data::{TextEdit, stream_key};
 use crate::edit::text::{AlignedText, token_edit};
 use crate::edit::{
@@ -84,8 +84,7 @@ pub fn run(args: &EditArgs) -> Result<u8> {
         tracing::warn!("{warning}");
     }
     summary::check(args.output.summary.as_deref())?;
-    let read = ReadOptions { text_field: args.input.text_field.clone(), ..ReadOptions::default() };
-    let documents = inputs.documents(read)?;
+    let documents = inputs.documents(args.input.read_options())?;
     let session = Session::open(&args.model, &args.run, &args.window)?;
     let score = session.score_config(&args.run, &args.window)?;
     let progress = Progress::new(Mode::of(&args.common), inputs.total_bytes());

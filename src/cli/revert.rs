@@ -5,7 +5,7 @@ use super::pipeline::Arrivals;
 use super::progress::{Mode, Progress};
 use super::signals::Interrupt;
 use super::summary;
-use crate::data::{Document, Inputs, Member, OutputWriter, Outputs, Patch, Payload, ReadOptions, TextEdit};
+use crate::data::{Document, Inputs, Member, OutputWriter, Outputs, Patch, Payload, TextEdit};
 use crate::edit::provenance::{revert_ids, revert_text};
 use crate::edit::splice::{Replacement, splice};
 use crate::edit::{Metadata, TokenEdit};
@@ -31,8 +31,7 @@ pub fn run(args: &RevertArgs) -> Result<u8> {
     let outputs = Outputs::plan(&inputs, output, Payload::Documents)?;
     outputs.check(args.output.overwrite)?;
     summary::check(args.output.summary.as_deref())?;
-    let read = ReadOptions { text_field: args.text_field.clone(), ..ReadOptions::default() };
-    let documents = inputs.documents(read)?;
+    let documents = inputs.documents(args.read_options())?;
     let progress = Progress::new(Mode::of(&args.common), inputs.total_bytes());
     let bytes = documents.progress();
     let mut writer = outputs.writer(args.output.overwrite);

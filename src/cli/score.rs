@@ -10,7 +10,7 @@ use super::session::{Session, SessionCard};
 use super::signals::Interrupt;
 use super::summary::{self, Tally, Timing};
 use crate::Result;
-use crate::data::{Document, Inputs, Outputs, Payload, ReadOptions};
+use crate::data::{Document, Inputs, Outputs, Payload};
 use crate::score::{ScoreConfig, Scorer, Scores};
 
 /// A line of the output.
@@ -84,8 +84,7 @@ pub fn run(args: &ScoreArgs) -> Result<u8> {
     let outputs = Outputs::plan(&inputs, output, Payload::Lines)?;
     outputs.check(args.output.overwrite)?;
     summary::check(args.output.summary.as_deref())?;
-    let read = ReadOptions { text_field: args.input.text_field.clone(), ..ReadOptions::default() };
-    let documents = inputs.documents(read)?;
+    let documents = inputs.documents(args.input.read_options())?;
     let session = Session::open(&args.model, &args.run, &args.window)?;
     let config = ScoreConfig {
         entropy: args.tokens.entropy,
