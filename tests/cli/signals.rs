@@ -69,7 +69,7 @@ fn two_processes_do_not_write_one_output() {
     let place = Place::with_sample(4);
     let words = "score --model tiny --input - --output out.jsonl --batch-tokens 64";
     let first = start(&place, words, &place.bytes("in.jsonl"));
-    place.score("--input in.jsonl --output out.jsonl").fails(&["out.jsonl", "another process"]);
+    place.score("--input in.jsonl --output out.jsonl").fails_with(75, &["out.jsonl", "another process"]);
     signal(&first, "-TERM");
     assert_eq!(end(first).0, Some(143));
 }
