@@ -79,7 +79,10 @@ pub fn run(args: &EditArgs) -> Result<u8> {
         Some(output) => Some(Outputs::plan(&inputs, output, Payload::Documents)?),
         None => None,
     };
-    outputs.iter().try_for_each(|outputs| outputs.check(args.output.overwrite))?;
+    outputs.iter().try_for_each(|outputs| {
+        args.form.check_outputs(outputs)?;
+        outputs.check(args.output.overwrite)
+    })?;
     if let Some(warning) = config.warning() {
         tracing::warn!("{warning}");
     }

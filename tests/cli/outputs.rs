@@ -73,6 +73,42 @@ fn a_diff_shows_edits_and_writes_nothing() {
     assert_eq!(place.names(), ["ids.jsonl", "in.jsonl"]);
 }
 
+#[test]
+fn names_in_a_diff_cannot_drive_a_terminal() {
+    let text = "The United States of America";
+    let named = json!({"id": "\"\u{9b}2J\"", "text": text});
+    let place = Place::with_input(&format!("{named}\n"));
+    place.put("a\u{1b}[2J.jsonl", format!("{}\n", json!({ "text": text })));
+    let mut command = place.command(&format!("edit --model tiny --diff {ALL} --input in.jsonl"));
+    let out = run(
+        {
+            command.arg("a\u{1b}[2J.jsonl");
+            command
+        },
+        b"",
+    )
+    .done()
+    .stdout;
+    assert!(out.starts_with("\\\"\\u{9b}2J\\\" · "), "{out}");
+    assert!(out.contains("a\\u{1b}[2J.jsonl:1 · ") && !out.contains(['\u{1b}', '\u{9b}']), "{out}");
+}
+
+#[test]
+fn a_text_file_is_not_asked_to_hold_more_than_text() {
+    let place = Place::new();
+    place.put("in/a.txt", "The United States");
+    place.put("in/b.jsonl", "{\"text\":\"a\"}\n");
+    let edit = |words: &str| place.run(&format!("edit --model nonexistent {words}"));
+    for flag in ["--provenance", "--emit ids", "--emit both"] {
+        for (input, output) in [("in", "out"), ("in/a.txt", "out.txt"), ("in/b.jsonl", "out.txt.gz")] {
+            let words = format!("--input {input} --output {output} {flag}");
+            edit(&words).fails_with(2, &[".txt", "text file", flag, ".jsonl"]);
+        }
+        place.edit(&format!("--input in --output out.jsonl --overwrite {flag}")).done();
+    }
+    place.edit("--input in --output out").done();
+}
+
 /// What is printed cannot drive the terminal, and is coloured on one unless `NO_COLOR` forbids it.
 #[test]
 fn colour_is_for_terminals() {
