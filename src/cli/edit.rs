@@ -75,18 +75,10 @@ pub fn run(args: &EditArgs) -> Result<u8> {
     let config = edit_config(args)?;
     let interrupt = Interrupt::install()?;
     let inputs = Inputs::expand(&args.input.input)?;
-    let outputs = match args.output.output.as_deref().filter(|_| args.writes()) {
-        Some(output) => Some(Outputs::plan(&inputs, output, Payload::Documents)?),
-        None => None,
-    };
-    outputs.iter().try_for_each(|outputs| {
-        args.form.check_outputs(outputs)?;
-        outputs.check(args.output.overwrite)
-    })?;
+    let outputs = plan(args, &inputs)?;
     if let Some(warning) = config.warning() {
         tracing::warn!("{warning}");
     }
-    summary::check(args.output.summary.as_deref())?;
     let documents = inputs.documents(args.input.read_options())?;
     let session = Session::open(&args.model, &args.run, &args.window)?;
     let score = session.score_config(&args.run, &args.window)?;
@@ -96,7 +88,7 @@ pub fn run(args: &EditArgs) -> Result<u8> {
         Run { args, session: &session, config: &config, vocabulary: &vocabulary, interrupt: &interrupt };
     let editor = Editor::new(&session.model, score.clone(), config.clone())?;
     if args.form.dry_run {
-        return session.pool.install(|| estimate::run(&run, &editor, &score, documents));
+        return session.pool.install(|| estimate::run(&run, &editor, &score, documents, &progress));
     }
     let sink = match (args.form.diff, outputs) {
         (Some(limit), _) => Sink::Diff(Diff::new(limit)),
@@ -107,6 +99,20 @@ pub fn run(args: &EditArgs) -> Result<u8> {
     progress.finish();
     run.report(&score, &tally, counts)?;
     Ok(tally.exit_status())
+}
+
+/// Where documents go, checked; none where nothing is written.
+fn plan(args: &EditArgs, inputs: &Inputs) -> Result<Option<Outputs>> {
+    let mut outputs = None;
+    if let Some(output) = args.output.output.as_deref().filter(|_| args.writes()) {
+        let outputs = outputs.insert(Outputs::plan(inputs, output, Payload::Documents)?);
+        args.form.check_outputs(outputs)?;
+        outputs.check(args.output.overwrite)?;
+    }
+    if !args.form.dry_run {
+        summary::check(&args.output, inputs, outputs.as_ref())?;
+    }
+    Ok(outputs)
 }
 
 /// Where edited documents go.

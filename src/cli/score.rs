@@ -83,7 +83,7 @@ pub fn run(args: &ScoreArgs) -> Result<u8> {
     let output = args.output.output.as_deref().expect("`check` has seen it");
     let outputs = Outputs::plan(&inputs, output, Payload::Lines)?;
     outputs.check(args.output.overwrite)?;
-    summary::check(args.output.summary.as_deref())?;
+    summary::check(&args.output, &inputs, Some(&outputs))?;
     let documents = inputs.documents(args.input.read_options())?;
     let session = Session::open(&args.model, &args.run, &args.window)?;
     let config = ScoreConfig {

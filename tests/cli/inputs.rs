@@ -156,7 +156,7 @@ fn documents_that_cannot_be_aligned_are_passed_through() {
     let outcome = place.run(&format!("{words} --diff")).exits_with(3);
     assert!(outcome.stdout.contains("1 passed through"), "{}", outcome.stdout);
     let outcome = place.run(&format!("{words} --dry-run")).done();
-    assert!(outcome.stdout.contains("1 documents would be passed through"), "{}", outcome.stdout);
+    assert!(outcome.stdout.contains("1 document would be passed through"), "{}", outcome.stdout);
     // Scoring needs no alignment.
     place.run("score --model copy --input in.jsonl --output -").done();
 }

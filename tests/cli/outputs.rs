@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
@@ -187,7 +187,7 @@ fn the_summary_adds_up() {
     assert_eq!((&summary["edit"]["seed"], &summary["edit"]["sampler"]["value"]), (&json!(7), &json!(4)));
     check_times(&summary);
 
-    place.score("--input in.jsonl --output scores.jsonl --summary s.json").done();
+    place.score("--input in.jsonl --output scores.jsonl --summary s.json --overwrite").done();
     let (summary, records) = (place.json("s.json"), place.records("scores.jsonl"));
     assert_eq!((&summary["command"], &summary["documents"]), (&json!("score"), &json!(records.len())));
     for name in ["tokens", "scored"] {
@@ -229,9 +229,46 @@ fn what_is_said_and_in_what_form() {
 
     // Errors are told in any case.
     place.score("--input gone.jsonl --output - --quiet").fails(&["gone.jsonl"]);
-    let outcome = edit("--quiet --summary -").done();
-    let summary: Value = serde_json::from_str(outcome.stdout.strip_prefix(&plain.stdout).unwrap()).unwrap();
-    assert_eq!(summary["documents"], 1);
+    edit("--summary -").fails_with(2, &["standard output", "not both"]);
+    let outcome = place.edit("--input in.jsonl --output out.jsonl --quiet --summary -").done();
+    let summary: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    assert_eq!((summary["documents"].as_u64(), outcome.stderr.as_str()), (Some(1), ""));
+}
+
+#[test]
+fn a_summary_replaces_nothing_that_it_should_not() {
+    let place = Place::with_sample(1);
+    place.put("s.json", "precious");
+    fs::create_dir(place.path("folder")).unwrap();
+    symlink("in.jsonl", place.path("link.json")).unwrap();
+    for command in ["score --model nonexistent --input", "edit --model nonexistent --input", "revert"] {
+        let run = |words: &str| place.run(&format!("{command} in.jsonl {words}"));
+        for summary in ["in.jsonl", "folder/../in.jsonl", "link.json", "out.jsonl", "folder/../out.jsonl"] {
+            let words = format!("--output out.jsonl --overwrite --summary {summary}");
+            run(&words).fails(&[summary, "input or output"]);
+        }
+        run("--output folder --summary folder/in.jsonl").fails(&["folder/in.jsonl", "input or output"]);
+        run("--output out.jsonl --summary s.json").fails(&["s.json", "exists already", "--overwrite"]);
+        run("--output - --summary -").fails_with(2, &["standard output", "not both"]);
+        run("--output - --overwrite --summary /dev/null").fails(&["/dev/null", "not a regular file"]);
+    }
+    assert_eq!(place.read("s.json"), "precious");
+    place
+        .edit("--input in.jsonl --diff --summary in.jsonl --overwrite")
+        .fails(&["in.jsonl", "input or output"]);
+    place.edit("--input in.jsonl --dry-run --summary s.json").done();
+    assert_eq!(place.read("s.json"), "precious");
+    place.edit("--input in.jsonl --diff --summary s.json --overwrite").done();
+    assert_eq!(place.json("s.json")["documents"], 1);
+}
+
+#[test]
+fn one_is_not_several() {
+    let place = Place::with_input("{\"text\":\"a\"}\n");
+    let said = place.edit("--input in.jsonl --output out.jsonl").done().stderr;
+    assert!(said.starts_with("1 document, 1 token at "), "{said}");
+    assert!(place.edit("--input in.jsonl --dry-run").done().stdout.starts_with("1 document, 1 token, "));
+    assert_eq!(place.run("revert out.jsonl --output -").done().stderr, "1 document, 0 tokens reverted\n");
 }
 
 /// As under `toedit … --output - | head -1`.

@@ -113,7 +113,7 @@ pub struct OutputArgs {
     /// File or folder to write, or `-` for standard output
     #[arg(long, value_name = "PATH")]
     pub output: Option<PathBuf>,
-    /// Replace an existing output
+    /// Replace an existing output or summary
     #[arg(long)]
     pub overwrite: bool,
     /// Write counts, settings and rates to this file as one JSON object
