@@ -327,3 +327,24 @@ fn an_output_that_cannot_be_finished_does_not_get_its_name() {
     place.score("--input sample.jsonl --output out.jsonl").done();
     assert_eq!((place.names(), place.records("out.jsonl").len()), (vec!["out.jsonl".to_owned()], 36));
 }
+
+/// Short documents come first, long ones with much overlap after the sample: each of their tokens takes longer.
+#[test]
+fn a_dry_run_estimates_by_what_the_model_sees() {
+    let place = Place::new();
+    let records =
+        |count: usize, tokens: usize| format!("{}\n", json!({ "input_ids": vec![7; tokens] })).repeat(count);
+    place.put("in.jsonl", records(300, 40) + &records(20, 5000));
+    let words = "--input in.jsonl --dry-run --max-length 64 --overlap 60 --batch-tokens 4000";
+    let said = place.edit(words).done().stdout;
+    let number = |before: &str, after: &str| -> f64 {
+        let (rest, _) = said.split_once(after).unwrap();
+        rest.rsplit_once(before).unwrap().1.parse().unwrap()
+    };
+    let computed = number("tokens, ", " with the overlap of windows");
+    let sample = number("tokens (", " with overlap)");
+    let (took, about) = (number("took ", " s,"), number("about ", " s for everything"));
+    assert!(computed / sample > 150.0, "{said}");
+    // Both times are rounded.
+    assert!((about - took * computed / sample).abs() < 0.005 * computed / sample + 0.6, "{said}");
+}
