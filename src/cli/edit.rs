@@ -12,7 +12,7 @@ use super::session::{Session, SessionCard};
 use super::signals::Interrupt;
 use super::summary::{self, Tally, Timing};
 use super::{estimate, print};
-use crate::data::{Document, Documents, Inputs, Member, OutputWriter, Outputs, Patch, Payload, ReadOptions};
+use crate::data::{Document, Documents, Inputs, Member, OutputWriter, Outputs, Patch, Payload};
 use crate::data::{TextEdit, stream_key};
 use crate::edit::config::DEFAULT_TOP_K;
 use crate::edit::text::{AlignedText, token_edit};
@@ -76,17 +76,11 @@ pub fn run(args: &EditArgs) -> Result<u8> {
     let config = edit_config(args)?;
     let interrupt = Interrupt::install()?;
     let inputs = Inputs::expand(&args.input.input)?;
-    let outputs = match args.output.output.as_deref().filter(|_| args.writes()) {
-        Some(output) => Some(Outputs::plan(&inputs, output, Payload::Documents)?),
-        None => None,
-    };
-    outputs.iter().try_for_each(|outputs| outputs.check(args.output.overwrite))?;
+    let outputs = plan(args, &inputs)?;
     if let Some(warning) = config.warning() {
         tracing::warn!("{warning}");
     }
-    summary::check(args.output.summary.as_deref())?;
-    let read = ReadOptions { text_field: args.input.text_field.clone(), ..ReadOptions::default() };
-    let documents = inputs.documents(read)?;
+    let documents = inputs.documents(args.input.read_options())?;
     let session = Session::open(&args.model, &args.run, &args.window, &interrupt)?;
     let score = session.score.clone();
     let progress = Progress::new(Mode::of(&args.common), inputs.total_bytes());
@@ -95,7 +89,7 @@ pub fn run(args: &EditArgs) -> Result<u8> {
         Run { args, session: &session, config: &config, vocabulary: &vocabulary, interrupt: &interrupt };
     let editor = Editor::new(&session.model, score.clone(), config.clone())?;
     if args.form.dry_run {
-        return session.pool.install(|| estimate::run(&run, &editor, &score, documents));
+        return session.pool.install(|| estimate::run(&run, &editor, &score, documents, &progress));
     }
     let sink = match (args.form.diff, outputs) {
         (Some(limit), _) => Sink::Diff(Diff::new(limit)),
@@ -106,6 +100,20 @@ pub fn run(args: &EditArgs) -> Result<u8> {
     progress.finish();
     run.report(&tally, counts)?;
     Ok(tally.exit_status())
+}
+
+/// Where documents go, checked; none where nothing is written.
+fn plan(args: &EditArgs, inputs: &Inputs) -> Result<Option<Outputs>> {
+    let mut outputs = None;
+    if let Some(output) = args.output.output.as_deref().filter(|_| args.writes()) {
+        let outputs = outputs.insert(Outputs::plan(inputs, output, Payload::Documents)?);
+        args.form.check_outputs(outputs)?;
+        outputs.check(args.output.overwrite)?;
+    }
+    if !args.form.dry_run {
+        summary::check(&args.output, inputs, outputs.as_ref())?;
+    }
+    Ok(outputs)
 }
 
 /// Where edited documents go.

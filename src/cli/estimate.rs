@@ -5,6 +5,8 @@ use std::time::Instant;
 use super::edit::{Layout, Run, describe, prepare};
 use super::pipeline::{Arrivals, Job};
 use super::print;
+use super::progress::Progress;
+use super::summary::{counted, documents_and_tokens};
 use crate::Result;
 use crate::data::Documents;
 use crate::edit::{Counts, Editor};
@@ -14,7 +16,14 @@ use crate::score::{ScoreConfig, Sequence};
 const SAMPLE_BATCHES: usize = 2;
 
 /// Counts and estimates; prints both.
-pub fn run(run: &Run, editor: &Editor, score: &ScoreConfig, documents: Documents) -> Result<u8> {
+pub fn run(
+    run: &Run,
+    editor: &Editor,
+    score: &ScoreConfig,
+    documents: Documents,
+    progress: &Progress,
+) -> Result<u8> {
+    let bytes = documents.progress();
     let (mut count, mut tokens, mut computed, mut unaligned) = (0u64, 0u64, 0u64, 0u64);
     let mut sample = Vec::new();
     let mut sample_tokens = 0;
@@ -28,15 +37,16 @@ pub fn run(run: &Run, editor: &Editor, score: &ScoreConfig, documents: Documents
             sample_tokens += job.ids.len();
             sample.push(job);
         }
+        progress.update(count, tokens, bytes.read());
     }
-    print(
-        format!("{count} documents, {tokens} tokens, {computed} with the overlap of windows\n").as_bytes(),
-    )?;
+    progress.finish();
+    let counts = documents_and_tokens(count, tokens);
+    print(format!("{counts}, {computed} with the overlap of windows\n").as_bytes())?;
     if unaligned > 0 {
-        print(format!("{unaligned} documents would be passed through\n").as_bytes())?;
+        print(format!("{} would be passed through\n", counted(unaligned, "document")).as_bytes())?;
     }
     if sample_tokens > 0 {
-        print(measure(run, editor, score, sample, tokens)?.as_bytes())?;
+        print(measure(run, editor, score, sample, computed)?.as_bytes())?;
     }
     Ok(0)
 }
@@ -47,13 +57,13 @@ fn window_tokens(score: &ScoreConfig, sequence: &Sequence) -> u64 {
     windows.map(|window| (window.end - window.start) as u64).sum()
 }
 
-/// Edits the sample and scales up.
+/// Edits the sample and scales up to `computed` tokens, with overlap: time goes with what the model sees.
 fn measure(
     run: &Run,
     editor: &Editor,
     score: &ScoreConfig,
     sample: Vec<Job<Layout>>,
-    tokens: u64,
+    computed: u64,
 ) -> Result<String> {
     let sample_work: u64 = sample.iter().map(|job| window_tokens(score, &run.session.sequence(job))).sum();
     let start = Instant::now();
@@ -61,7 +71,7 @@ fn measure(
     let seconds = start.elapsed().as_secs_f64();
     let counts: Counts = outputs.iter().map(|output| output.counts()).sum();
     let rate = counts.tokens as f64 / seconds;
-    let scale = tokens as f64 / counts.tokens as f64;
+    let scale = computed as f64 / sample_work as f64;
     let share = |count: u64| 100.0 * count as f64 / counts.tokens as f64;
     Ok(format!(
         "a sample of {} tokens ({sample_work} with overlap) took {seconds:.2} s{}\n\

@@ -1,6 +1,8 @@
 //! Reading, the model and writing, each on a thread of its own: documents flow through in order, in bounded memory.
 
 use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -13,8 +15,10 @@ use crate::{Error, Result};
 const WAITING: usize = 2;
 /// Documents of a chunk at most, however short.
 const MAX_DOCUMENTS: usize = 4096;
-/// Documents that may wait to be prepared.
-const ARRIVED: usize = 16;
+/// Bytes of a chunk's documents, unless a single one has more: they may hold much beside a short text.
+const MAX_BYTES: usize = 16 << 20;
+/// Documents that may wait to be prepared; few, since each may be as large as the limit for one allows.
+const ARRIVED: usize = 2;
 /// How often a run that waits for input looks whether it was asked to stop.
 const POLL: Duration = Duration::from_millis(50);
 
@@ -24,6 +28,8 @@ pub struct Arrivals<'a> {
     documents: Receiver<Result<Document>>,
     reader: Option<JoinHandle<()>>,
     interrupt: &'a Interrupt,
+    /// Set where nobody wants more.
+    stop: Arc<AtomicBool>,
 }
 
 impl<'a> Arrivals<'a> {
@@ -38,7 +44,12 @@ impl<'a> Arrivals<'a> {
                 }
             }
         };
-        Self { documents: receiver, reader: Some(thread::spawn(read)), interrupt }
+        Self { documents: receiver, reader: Some(thread::spawn(read)), interrupt, stop: Arc::default() }
+    }
+
+    /// What to set so that the documents end within moments, even while the next one is waited for.
+    pub fn stop(&self) -> Arc<AtomicBool> {
+        self.stop.clone()
     }
 }
 
@@ -49,6 +60,9 @@ impl Iterator for Arrivals<'_> {
         loop {
             if let Some(signal) = self.interrupt.requested() {
                 return Some(Err(Error::Stopped(signal)));
+            }
+            if self.stop.load(Ordering::Relaxed) {
+                return None;
             }
             match self.documents.recv_timeout(POLL) {
                 Ok(document) => return Some(document),
@@ -102,20 +116,25 @@ impl<Prepare, Work, Write> Pipeline<'_, Prepare, Work, Write> {
     {
         let Self { interrupt, prepare, mut work, mut write, chunk_tokens } = self;
         let documents = Arrivals::new(documents, interrupt);
+        let stop = documents.stop();
+        let failed = stop.clone();
         thread::scope(|scope| {
             let (jobs, incoming) = sync_channel(WAITING);
             let (results, outgoing) = sync_channel::<Vec<R>>(WAITING);
             let reader = scope.spawn(move || read(documents, &prepare, chunk_tokens, &jobs));
             let writer = scope.spawn(move || {
                 let count = |written, result| write(result).map(|()| written + 1);
-                outgoing.into_iter().flatten().try_fold(0, count)
+                let written = outgoing.into_iter().flatten().try_fold(0, count);
+                failed.fetch_or(written.is_err(), Ordering::Relaxed);
+                written
             });
             let mut uninterrupted = |jobs| match interrupt.requested() {
                 Some(signal) => Err(Error::Stopped(signal)),
                 None => work(jobs),
             };
             let worked = pump(&incoming, &mut uninterrupted, results);
-            // Lets the reader go where it waits to hand over a chunk.
+            // Lets the reader go where it waits for input, or to hand over a chunk.
+            stop.store(true, Ordering::Relaxed);
             drop(incoming);
             let read = reader.join().unwrap_or_else(|panic| resume_unwind(panic));
             // A writer that failed closes its channel: its error is the cause.
@@ -147,7 +166,7 @@ fn read<T>(
     chunk_tokens: usize,
     jobs: &SyncSender<Result<Vec<Job<T>>>>,
 ) -> u64 {
-    let (mut chunk, mut tokens, mut count) = (Vec::new(), 0, 0);
+    let (mut chunk, mut tokens, mut bytes, mut count) = (Vec::new(), 0, 0, 0);
     for document in documents {
         let job = match document.and_then(prepare) {
             Ok(job) => job,
@@ -156,16 +175,19 @@ fn read<T>(
                 return count;
             }
         };
-        let full = tokens + job.ids.len() > chunk_tokens || chunk.len() == MAX_DOCUMENTS;
+        let full = tokens + job.ids.len() > chunk_tokens
+            || bytes + job.document.bytes() > MAX_BYTES
+            || chunk.len() == MAX_DOCUMENTS;
         if full && !chunk.is_empty() {
             // The receiver is gone where the run has failed: nothing is left to do.
             if jobs.send(Ok(std::mem::take(&mut chunk))).is_err() {
                 return count;
             }
-            tokens = 0;
+            (tokens, bytes) = (0, 0);
         }
         count += 1;
         tokens += job.ids.len();
+        bytes += job.document.bytes();
         chunk.push(job);
     }
     if !chunk.is_empty() {

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::args::{CommonArgs, LogFormat};
 use super::print_error;
+use super::summary::documents_and_tokens;
 
 const INTERVAL: Duration = Duration::from_secs(10);
 
@@ -131,7 +132,8 @@ impl State {
     }
 
     fn counts(&self) -> String {
-        format!("{} documents, {} tokens, {} tokens/s", self.documents, self.tokens, self.tokens_per_second)
+        let counts = documents_and_tokens(self.documents, self.tokens);
+        format!("{counts}, {} tokens/s", self.tokens_per_second)
     }
 
     fn text(&self) -> String {

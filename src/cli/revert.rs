@@ -4,8 +4,8 @@ use super::args::RevertArgs;
 use super::pipeline::Arrivals;
 use super::progress::{Mode, Progress};
 use super::signals::Interrupt;
-use super::summary;
-use crate::data::{Document, Inputs, Member, OutputWriter, Outputs, Patch, Payload, ReadOptions, TextEdit};
+use super::summary::{self, documents_and_tokens};
+use crate::data::{Document, Inputs, Member, OutputWriter, Outputs, Patch, Payload, TextEdit};
 use crate::edit::provenance::{revert_ids, revert_text};
 use crate::edit::splice::{Replacement, splice};
 use crate::edit::{Metadata, TokenEdit};
@@ -30,9 +30,8 @@ pub fn run(args: &RevertArgs) -> Result<u8> {
     let output = args.output.output.as_deref().expect("`check` has seen it");
     let outputs = Outputs::plan(&inputs, output, Payload::Documents)?;
     outputs.check(args.output.overwrite)?;
-    summary::check(args.output.summary.as_deref())?;
-    let read = ReadOptions { text_field: args.text_field.clone(), ..ReadOptions::default() };
-    let documents = inputs.documents(read)?;
+    summary::check(&args.output, &inputs, Some(&outputs))?;
+    let documents = inputs.documents(args.read_options())?;
     let progress = Progress::new(Mode::of(&args.common), inputs.total_bytes());
     let bytes = documents.progress();
     let mut writer = outputs.writer(args.output.overwrite);
@@ -44,7 +43,7 @@ pub fn run(args: &RevertArgs) -> Result<u8> {
     }
     writer.finish()?;
     progress.finish();
-    let text = format!("{} documents, {} tokens reverted", done.documents, done.reverted);
+    let text = format!("{} reverted", documents_and_tokens(done.documents, done.reverted));
     summary::report(&args.common, args.output.summary.as_deref(), &text, &done)?;
     Ok(0)
 }

@@ -10,7 +10,7 @@ use super::session::{Session, SessionCard};
 use super::signals::Interrupt;
 use super::summary::{self, Tally, Timing};
 use crate::Result;
-use crate::data::{Document, Inputs, Outputs, Payload, ReadOptions};
+use crate::data::{Document, Inputs, Outputs, Payload};
 use crate::score::{ScoreConfig, Scorer, Scores};
 
 /// A line of the output.
@@ -83,9 +83,8 @@ pub fn run(args: &ScoreArgs) -> Result<u8> {
     let output = args.output.output.as_deref().expect("`check` has seen it");
     let outputs = Outputs::plan(&inputs, output, Payload::Lines)?;
     outputs.check(args.output.overwrite)?;
-    summary::check(args.output.summary.as_deref())?;
-    let read = ReadOptions { text_field: args.input.text_field.clone(), ..ReadOptions::default() };
-    let documents = inputs.documents(read)?;
+    summary::check(&args.output, &inputs, Some(&outputs))?;
+    let documents = inputs.documents(args.input.read_options())?;
     let session = Session::open(&args.model, &args.run, &args.window, &interrupt)?;
     let config = ScoreConfig {
         entropy: args.tokens.entropy,

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde::Serialize;
 use tempfile::NamedTempFile;
 
-use super::args::{CommonArgs, LogFormat};
+use super::args::{CommonArgs, LogFormat, OutputArgs};
 use super::{print, print_error};
+use crate::data::{Inputs, Outputs, Sink};
 use crate::score::{Sequence, WindowConfig};
 use crate::{Error, Result};
 
@@ -80,7 +81,7 @@ impl Tally {
 
     /// "12 documents, 3456 tokens", and documents passed through with their reasons.
     pub fn text(&self) -> String {
-        let mut text = format!("{} documents, {} tokens", self.documents, self.tokens);
+        let mut text = documents_and_tokens(self.documents, self.tokens);
         if self.truncated > 0 {
             text += &format!(", {} beyond the window", self.truncated);
         }
@@ -91,6 +92,16 @@ impl Tally {
     }
 }
 
+/// "1 document", "2 documents".
+pub fn counted(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+/// "12 documents, 3456 tokens".
+pub fn documents_and_tokens(documents: u64, tokens: u64) -> String {
+    format!("{}, {}", counted(documents, "document"), counted(tokens, "token"))
+}
+
 impl Timing {
     /// " at 1234 tokens/s", or nothing.
     pub fn text(&self) -> String {
@@ -98,12 +109,39 @@ impl Timing {
     }
 }
 
-/// Whether [`write`] can be expected to work: better to learn now than when the run is done.
-pub fn check(path: Option<&Path>) -> Result<()> {
-    match path {
-        Some(path) if path != Path::new(DASH) => partial(path).map(drop),
-        _ => Ok(()),
+/// Whether [`write`] can be expected to work and to harm nothing: better to learn now than when the run is done.
+///
+/// # Errors
+/// The summary would go where documents come from or go to, or cannot be made. One of an earlier run is replaced.
+pub fn check(args: &OutputArgs, inputs: &Inputs, outputs: Option<&Outputs>) -> Result<()> {
+    let Some(path) = args.summary.as_deref() else { return Ok(()) };
+    let outputs = outputs.map_or(&[][..], Outputs::paths);
+    if path == Path::new(DASH) {
+        if outputs.iter().any(|output| output == path) {
+            let reason =
+                "standard output can take the documents or the summary, not both: name a file for one";
+            return Err(Error::Usage(reason.into()));
+        }
+        return Ok(());
     }
+    let summary = place(path);
+    let inputs = inputs.files().iter().map(|file| &*file.path);
+    if inputs.chain(outputs.iter().map(PathBuf::as_path)).any(|other| place(other) == summary) {
+        return Err(Error::file(path, "is an input or output of the run, expected a file of its own"));
+    }
+    partial(path).map(drop)?;
+    Sink::check(path, true)
+}
+
+/// The real path of a file, which need not exist; as it stands where its folder does not exist either.
+fn place(path: &Path) -> PathBuf {
+    let in_folder = || Some(folder(path).canonicalize().ok()?.join(path.file_name()?));
+    path.canonicalize().ok().or_else(in_folder).unwrap_or_else(|| path.to_owned())
+}
+
+/// The folder of a file; never empty.
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Says at the end of a run what was done: on standard error as `text` or as JSON, unless it is to be quiet, and in the
@@ -136,11 +174,10 @@ fn partial(path: &Path) -> Result<NamedTempFile> {
     if path.is_dir() {
         return Err(Error::file(path, "a folder, expected the name of a file"));
     }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let permissions = Permissions::from_mode(0o666);
     tempfile::Builder::new()
         .permissions(permissions)
-        .tempfile_in(folder)
+        .tempfile_in(folder(path))
         .map_err(|error| Error::io(path, error))
 }
 

@@ -120,6 +120,18 @@ impl Document {
         }
     }
 
+    /// Bytes of the record and of the content decoded from it: about what the document takes in memory.
+    pub fn bytes(&self) -> usize {
+        let content = match &self.content {
+            Content::Text(text) => text.len(),
+            Content::Ids(ids) => size_of_val(&ids[..]),
+        };
+        match &self.origin {
+            Origin::Json(record) => record.len() + content,
+            Origin::Text(_) => content,
+        }
+    }
+
     /// The document with `patch` applied, as `format` writes it: a JSON object without a line's end, in which
     /// only the bytes of what was changed differ from the input, or bare text, which leaves everything else
     /// out.

@@ -57,6 +57,11 @@ impl Record {
         }
     }
 
+    /// Bytes of the line.
+    pub fn len(&self) -> usize {
+        self.line.len()
+    }
+
     /// The raw JSON of the member `id`.
     pub fn id(&self) -> Option<&str> {
         self.spans.id.as_ref().map(|span| &self.line[span.value.clone()])

@@ -33,6 +33,6 @@ pub use document::{Content, Document, stream_key};
 pub use format::{Compression, Format};
 pub use output::{OutputWriter, Outputs, Payload};
 pub use patch::{Member, Patch, TextEdit, splice};
-pub use reader::{Documents, ReadOptions};
+pub use reader::{DEFAULT_MAX_DOCUMENT_BYTES, Documents, ReadOptions};
 pub use sink::{STANDARD_OUTPUT, Sink};
 pub use source::{InputFile, Inputs, Progress};

@@ -56,6 +56,12 @@ impl Outputs {
         &self.paths
     }
 
+    /// The first of them that is a text file, which holds bare text and nothing else of a document.
+    pub fn text_file(&self) -> Option<&Path> {
+        let is_text = |path: &&PathBuf| Format::from_name(path) == Some(Format::Text);
+        self.paths.iter().find(is_text).map(PathBuf::as_path)
+    }
+
     /// Whether writing can be expected to work: to be asked before anything long begins. Changes nothing.
     ///
     /// # Errors
@@ -92,16 +98,24 @@ impl Outputs {
                 return Err(Error::file(path, "is both input and output"));
             }
         }
-        let Some(folder) = self.folder.as_deref().and_then(|folder| real(nearest_folder(folder))) else {
+        let Some(folder) = self.home().and_then(|folder| real(nearest_folder(folder))) else {
             return Ok(());
         };
         for input in inputs.folders() {
             if real(input).is_some_and(|input| folder.starts_with(input)) {
-                let reason = "contains the output folder, whose files would be inputs of the next run";
-                return Err(Error::file(input, reason));
+                return Err(Error::file(
+                    input,
+                    "contains the output, which would be an input of the next run",
+                ));
             }
         }
         Ok(())
+    }
+
+    /// The folder that all outputs lie below; none for standard output.
+    fn home(&self) -> Option<&Path> {
+        let file = self.paths.first().filter(|path| !is_dash(path));
+        self.folder.as_deref().or_else(|| file?.parent())
     }
 }
 

@@ -15,6 +15,9 @@ use crate::{Error, Result};
 /// U+FEFF in UTF-8, which some editors put before the first line.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
+/// The longest line, or text file, unless [`ReadOptions`] say otherwise: 64 MiB.
+pub const DEFAULT_MAX_DOCUMENT_BYTES: usize = 64 << 20;
+
 /// How records are read.
 #[derive(Clone, Debug)]
 pub struct ReadOptions {
@@ -27,7 +30,7 @@ pub struct ReadOptions {
 
 impl Default for ReadOptions {
     fn default() -> Self {
-        Self { text_field: "text".into(), max_document_bytes: 64 << 20 }
+        Self { text_field: "text".into(), max_document_bytes: DEFAULT_MAX_DOCUMENT_BYTES }
     }
 }
 
@@ -159,7 +162,7 @@ impl Current {
         loop {
             self.buffer.clear();
             self.line += 1;
-            let mut window = (&mut self.reader).take(limit as u64 + 1);
+            let mut window = (&mut self.reader).take((limit as u64).saturating_add(1));
             let count = window.read_until(b'\n', &mut self.buffer).map_err(|e| self.reader.error(e))?;
             if self.buffer.last() == Some(&b'\n') {
                 self.buffer.pop();
@@ -185,7 +188,7 @@ impl Current {
             return Ok(false);
         }
         self.line = 1;
-        let mut window = (&mut self.reader).take(limit as u64 + 1);
+        let mut window = (&mut self.reader).take((limit as u64).saturating_add(1));
         let count = window.read_to_end(&mut self.buffer).map_err(|e| self.reader.error(e))?;
         if count > limit { Err(self.too_long("text file", limit)) } else { Ok(true) }
     }
@@ -195,7 +198,9 @@ impl Current {
     }
 
     fn too_long(&self, what: &str, limit: usize) -> Error {
-        self.error(format!("{what} of more than {limit} bytes, the limit for one document"))
+        self.error(format!(
+            "{what} of more than {limit} bytes, the limit for one document (--max-document-bytes raises it)"
+        ))
     }
 
     /// Says where invalid UTF-8 begins and keeps the bytes.

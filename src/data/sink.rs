@@ -48,7 +48,7 @@ impl Sink {
     /// that the name asks for.
     ///
     /// # Errors
-    /// As [`Sink::check`]; another process is writing the same output; the system refuses.
+    /// As [`Sink::check`]; [`Error::Busy`] if another process is writing the same output; the system refuses.
     pub fn create(path: &Path, overwrite: bool) -> Result<Self> {
         let (target, compression) = if is_dash(path) {
             (Target::Stdout(io::stdout()), Compression::None)
@@ -145,7 +145,7 @@ fn partial_path(path: &Path) -> PathBuf {
 
 /// Opens and locks a partial file without touching what is in it.
 fn lock_partial(partial: &Path) -> Result<File> {
-    let busy = || Error::file(partial, "another process is writing this output, or the name is a link");
+    let busy = || Error::Busy { path: partial.to_owned() };
     let mut options = File::options();
     let opened = options.write(true).create(true).truncate(false).open(partial);
     let file = opened.map_err(|e| Error::io(partial, e))?;
@@ -159,6 +159,7 @@ fn lock_partial(partial: &Path) -> Result<File> {
     // Between opening and locking, its last owner may have renamed it to the final name: not ours to change.
     let ours = file.metadata().map_err(|e| Error::io(partial, e))?;
     match fs::symlink_metadata(partial) {
+        Ok(named) if named.is_symlink() => Err(Error::file(partial, "is a link, expected a file of its own")),
         Ok(named) if (named.dev(), named.ino()) == (ours.dev(), ours.ino()) => Ok(file),
         _ => Err(busy()),
     }

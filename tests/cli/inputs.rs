@@ -156,7 +156,56 @@ fn documents_that_cannot_be_aligned_are_passed_through() {
     let outcome = place.run(&format!("{words} --diff")).exits_with(3);
     assert!(outcome.stdout.contains("1 passed through"), "{}", outcome.stdout);
     let outcome = place.run(&format!("{words} --dry-run")).done();
-    assert!(outcome.stdout.contains("1 documents would be passed through"), "{}", outcome.stdout);
+    assert!(outcome.stdout.contains("1 document would be passed through"), "{}", outcome.stdout);
     // Scoring needs no alignment.
     place.run("score --model copy --input in.jsonl --output -").done();
+}
+
+/// Provenance makes a record much longer than the text that it was made from.
+#[test]
+fn the_limit_for_one_document_is_a_flag() {
+    let place = Place::with_sample(1);
+    let bytes = place.bytes("in.jsonl").len();
+    let words = |limit: usize| format!("--input in.jsonl --output - --max-document-bytes {limit}");
+    for limit in [1, bytes - 2] {
+        place.score(&words(limit)).fails(&["in.jsonl:1", &format!("{limit} bytes"), "--max-document-bytes"]);
+        place.edit(&words(limit)).fails(&["in.jsonl:1", "--max-document-bytes"]);
+    }
+    place.score(&words(bytes)).done();
+    place.score(&words(0)).exits_with(2);
+
+    place.edit("--input in.jsonl --output edited.jsonl --provenance --resample-above 0").done();
+    assert!(place.bytes("edited.jsonl").len() > bytes);
+    let words = format!("revert edited.jsonl --output - --max-document-bytes {bytes}");
+    place.run(&words).fails(&["edited.jsonl:1", "--max-document-bytes"]);
+}
+
+/// Longer than the default of the other commands, which `revert` does not share.
+#[test]
+fn revert_reads_records_of_any_length() {
+    let place = Place::new();
+    let counts = "\"tokens\":0,\"scored\":0,\"eligible\":0,\"changed\":0,\"dropped\":0,\"not_editable\":0";
+    let line = |more: &str| format!("{{\"x\":\"{}\",\"text\":\"\"{more}}}\n", "x".repeat(65 << 20));
+    let edited = line(&format!(",\"toedit\":{{{counts},\"no_alternative\":0,\"windows\":0,\"edits\":[]}}"));
+    place.put("edited.jsonl.gz", gzip(edited.as_bytes()));
+    place.score("--input edited.jsonl.gz --output -").fails(&["edited.jsonl.gz:1", "--max-document-bytes"]);
+    place.run("revert edited.jsonl.gz --output back.jsonl").done();
+    assert!(place.read("back.jsonl") == line(""));
+}
+
+/// Half a gigabyte in records that have next to no tokens.
+#[test]
+fn memory_does_not_grow_with_what_is_carried_through() {
+    let place = Place::new();
+    let line = format!("{{\"x\":\"{}\",\"input_ids\":[1,2]}}\n", "x".repeat(1 << 20));
+    place.put("in.jsonl.gz", gzip(line.as_bytes()).repeat(512));
+    for command in ["score", "edit"] {
+        let words = format!("{command} --model tiny --input in.jsonl.gz --output {command}.jsonl.gz");
+        place.run(&format!("{words} --threads 1 --summary {command}.json")).done();
+        let summary = place.json(&format!("{command}.json"));
+        assert_eq!(summary["documents"], 512);
+        // Null where the system does not say.
+        let peak = summary["peak_memory_bytes"].as_u64().unwrap_or(0);
+        assert!(peak < 256 << 20, "{command}: {peak} bytes");
+    }
 }

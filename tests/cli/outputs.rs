@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
@@ -71,6 +71,42 @@ fn a_diff_shows_edits_and_writes_nothing() {
         outcome.stdout
     );
     assert_eq!(place.names(), ["ids.jsonl", "in.jsonl"]);
+}
+
+#[test]
+fn names_in_a_diff_cannot_drive_a_terminal() {
+    let text = "The United States of America";
+    let named = json!({"id": "\"\u{9b}2J\"", "text": text});
+    let place = Place::with_input(&format!("{named}\n"));
+    place.put("a\u{1b}[2J.jsonl", format!("{}\n", json!({ "text": text })));
+    let mut command = place.command(&format!("edit --model tiny --diff {ALL} --input in.jsonl"));
+    let out = run(
+        {
+            command.arg("a\u{1b}[2J.jsonl");
+            command
+        },
+        b"",
+    )
+    .done()
+    .stdout;
+    assert!(out.starts_with("\\\"\\u{9b}2J\\\" · "), "{out}");
+    assert!(out.contains("a\\u{1b}[2J.jsonl:1 · ") && !out.contains(['\u{1b}', '\u{9b}']), "{out}");
+}
+
+#[test]
+fn a_text_file_is_not_asked_to_hold_more_than_text() {
+    let place = Place::new();
+    place.put("in/a.txt", "The United States");
+    place.put("in/b.jsonl", "{\"text\":\"a\"}\n");
+    let edit = |words: &str| place.run(&format!("edit --model nonexistent {words}"));
+    for flag in ["--provenance", "--emit ids", "--emit both"] {
+        for (input, output) in [("in", "out"), ("in/a.txt", "out.txt"), ("in/b.jsonl", "out.txt.gz")] {
+            let words = format!("--input {input} --output {output} {flag}");
+            edit(&words).fails_with(2, &[".txt", "text file", flag, ".jsonl"]);
+        }
+        place.edit(&format!("--input in --output out.jsonl --overwrite {flag}")).done();
+    }
+    place.edit("--input in --output out").done();
 }
 
 /// What is printed cannot drive the terminal, and is coloured on one unless `NO_COLOR` forbids it.
@@ -151,7 +187,7 @@ fn the_summary_adds_up() {
     assert_eq!((&summary["edit"]["seed"], &summary["edit"]["sampler"]["value"]), (&json!(7), &json!(4)));
     check_times(&summary);
 
-    place.score("--input in.jsonl --output scores.jsonl --summary s.json").done();
+    place.score("--input in.jsonl --output scores.jsonl --summary s.json --overwrite").done();
     let (summary, records) = (place.json("s.json"), place.records("scores.jsonl"));
     assert_eq!((&summary["command"], &summary["documents"]), (&json!("score"), &json!(records.len())));
     for name in ["tokens", "scored"] {
@@ -193,9 +229,45 @@ fn what_is_said_and_in_what_form() {
 
     // Errors are told in any case.
     place.score("--input gone.jsonl --output - --quiet").fails(&["gone.jsonl"]);
-    let outcome = edit("--quiet --summary -").done();
-    let summary: Value = serde_json::from_str(outcome.stdout.strip_prefix(&plain.stdout).unwrap()).unwrap();
-    assert_eq!(summary["documents"], 1);
+    edit("--summary -").fails_with(2, &["standard output", "not both"]);
+    let outcome = place.edit("--input in.jsonl --output out.jsonl --quiet --summary -").done();
+    let summary: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    assert_eq!((summary["documents"].as_u64(), outcome.stderr.as_str()), (Some(1), ""));
+}
+
+#[test]
+fn a_summary_replaces_no_input_and_no_output() {
+    let place = Place::with_sample(1);
+    place.put("s.json", "precious");
+    fs::create_dir(place.path("folder")).unwrap();
+    symlink("in.jsonl", place.path("link.json")).unwrap();
+    for command in ["score --model nonexistent --input", "edit --model nonexistent --input", "revert"] {
+        let run = |words: &str| place.run(&format!("{command} in.jsonl {words}"));
+        for summary in ["in.jsonl", "folder/../in.jsonl", "link.json", "out.jsonl", "folder/../out.jsonl"] {
+            let words = format!("--output out.jsonl --overwrite --summary {summary}");
+            run(&words).fails(&[summary, "input or output"]);
+        }
+        run("--output folder --summary folder/in.jsonl").fails(&["folder/in.jsonl", "input or output"]);
+        run("--output - --summary -").fails_with(2, &["standard output", "not both"]);
+        run("--output - --overwrite --summary /dev/null").fails(&["/dev/null", "not a regular file"]);
+    }
+    assert_eq!(place.read("s.json"), "precious");
+    place
+        .edit("--input in.jsonl --diff --summary in.jsonl --overwrite")
+        .fails(&["in.jsonl", "input or output"]);
+    place.edit("--input in.jsonl --dry-run --summary s.json").done();
+    assert_eq!(place.read("s.json"), "precious");
+    place.edit("--input in.jsonl --diff --summary s.json").done();
+    assert_eq!(place.json("s.json")["documents"], 1);
+}
+
+#[test]
+fn one_is_not_several() {
+    let place = Place::with_input("{\"text\":\"a\"}\n");
+    let said = place.edit("--input in.jsonl --output out.jsonl").done().stderr;
+    assert!(said.starts_with("1 document, 1 token at "), "{said}");
+    assert!(place.edit("--input in.jsonl --dry-run").done().stdout.starts_with("1 document, 1 token, "));
+    assert_eq!(place.run("revert out.jsonl --output -").done().stderr, "1 document, 0 tokens reverted\n");
 }
 
 /// As under `toedit … --output - | head -1`.
@@ -253,4 +325,25 @@ fn an_output_that_cannot_be_finished_does_not_get_its_name() {
     // The next run begins afresh.
     place.score("--input sample.jsonl --output out.jsonl").done();
     assert_eq!((place.names(), place.records("out.jsonl").len()), (vec!["out.jsonl".to_owned()], 36));
+}
+
+/// Short documents come first, long ones with much overlap after the sample: each of their tokens takes longer.
+#[test]
+fn a_dry_run_estimates_by_what_the_model_sees() {
+    let place = Place::new();
+    let records =
+        |count: usize, tokens: usize| format!("{}\n", json!({ "input_ids": vec![7; tokens] })).repeat(count);
+    place.put("in.jsonl", records(300, 40) + &records(20, 5000));
+    let words = "--input in.jsonl --dry-run --max-length 64 --overlap 60 --batch-tokens 4000";
+    let said = place.edit(words).done().stdout;
+    let number = |before: &str, after: &str| -> f64 {
+        let (rest, _) = said.split_once(after).unwrap();
+        rest.rsplit_once(before).unwrap().1.parse().unwrap()
+    };
+    let computed = number("tokens, ", " with the overlap of windows");
+    let sample = number("tokens (", " with overlap)");
+    let (took, about) = (number("took ", " s,"), number("about ", " s for everything"));
+    assert!(computed / sample > 150.0, "{said}");
+    // Both times are rounded.
+    assert!((about - took * computed / sample).abs() < 0.005 * computed / sample + 0.6, "{said}");
 }

@@ -7,13 +7,13 @@ use crate::Place;
 /// The summary of an edit of nothing, which tells the settings.
 fn settings(place: &Place, words: &str) -> Value {
     place.put("empty.jsonl", "");
-    place.edit(&format!("--input empty.jsonl --output - --summary s.json {words}")).done();
+    place.edit(&format!("--input empty.jsonl --output - --summary s.json --overwrite {words}")).done();
     place.json("s.json")["edit"].clone()
 }
 
 /// The `toedit` object's counts, summed by the summary.
 fn counts(place: &Place, words: &str) -> [u64; 4] {
-    place.edit(&format!("--input in.jsonl --output - --summary s.json {words}")).done();
+    place.edit(&format!("--input in.jsonl --output - --summary s.json --overwrite {words}")).done();
     let summary = place.json("s.json");
     ["scored", "eligible", "changed", "dropped"].map(|name| summary[name].as_u64().unwrap())
 }

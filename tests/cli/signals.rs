@@ -1,5 +1,6 @@
 //! SIGINT and SIGTERM, with standard input left open: nothing more would come without them.
 
+use std::fs::File;
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -64,12 +65,37 @@ fn a_signal_stops_the_run() {
     }
 }
 
+/// Standard input stays open and brings nothing more: the error is told nonetheless.
+#[test]
+fn a_failure_does_not_wait_for_more_input() {
+    let place = Place::new();
+    let input = "{\"input_ids\":[1,2,3]}\n{\"input_ids\":[1,99999]}\n{\"input_ids\":[1,2,3]}\n";
+    let mut command = place.command("score --model tiny --input - --output out.jsonl --batch-tokens 2");
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut work_fails = command.spawn().unwrap();
+    work_fails.stdin.as_mut().unwrap().write_all(input.as_bytes()).unwrap();
+    let (status, stderr) = end(work_fails);
+    assert_eq!(status, Some(1), "{stderr}");
+    assert!(stderr.contains("-:2: ") && stderr.contains("99999"), "{stderr}");
+
+    let mut command = place.command("edit --model tiny --input - --output - --batch-tokens 2");
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    command.stdin(Stdio::piped()).stdout(full).stderr(Stdio::piped());
+    let mut write_fails = command.spawn().unwrap();
+    // More than the writer holds back.
+    let line = format!("{{\"x\":\"{}\",\"input_ids\":[1,2,3]}}\n", "x".repeat(1 << 20));
+    write_fails.stdin.as_mut().unwrap().write_all(line.repeat(2).as_bytes()).unwrap();
+    let (status, stderr) = end(write_fails);
+    assert_eq!(status, Some(1), "{stderr}");
+    assert!(stderr.contains("No space left"), "{stderr}");
+}
+
 #[test]
 fn two_processes_do_not_write_one_output() {
     let place = Place::with_sample(4);
     let words = "score --model tiny --input - --output out.jsonl --batch-tokens 64";
     let first = start(&place, words, &place.bytes("in.jsonl"));
-    place.score("--input in.jsonl --output out.jsonl").fails(&["out.jsonl", "another process"]);
+    place.score("--input in.jsonl --output out.jsonl").fails_with(75, &["out.jsonl", "another process"]);
     signal(&first, "-TERM");
     assert_eq!(end(first).0, Some(143));
 }

@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use toedit::Result;
 use toedit::data::{Inputs, Member, Outputs, Patch, Payload, ReadOptions, Sink};
+use toedit::{Error, Result};
 
 use crate::{assert_error, gzip, put, read, texts};
 
@@ -86,7 +86,9 @@ fn two_writers_of_one_output_exclude_each_other() {
     let path = folder.path().join("a.jsonl");
     let mut first = Sink::create(&path, true).unwrap();
     first.write(b"first").unwrap();
-    assert_error(Sink::create(&path, true), ".a.jsonl.partial", "another process");
+    let busy = Sink::create(&path, true);
+    assert!(matches!(&busy, Err(error @ Error::Busy { .. }) if error.exit_status() == 75));
+    assert_error(busy, ".a.jsonl.partial", "another process");
     first.finish().unwrap();
     assert_eq!(fs::read(&path).unwrap(), b"first");
     Sink::create(&path, true).unwrap().finish().unwrap();
@@ -174,7 +176,9 @@ fn plans_that_would_do_harm_are_refused() {
     assert_error(plan(&[&a], "y/../x/./a.jsonl"), "a.jsonl", "both input and output");
     symlink(&a, root.join("link.jsonl")).unwrap();
     assert_error(plan(&[&a], "link.jsonl"), "link.jsonl", "both input and output");
-    assert_error(plan(&[&root.join("x")], "x/out/deep"), "x", "contains the output folder");
+    assert_error(plan(&[&root.join("x")], "x/out/deep"), "x", "contains the output");
+    assert_error(plan(&[&root.join("x")], "x/b.jsonl"), "x", "contains the output");
+    assert_error(plan(&[&root.join("x")], "y/../x/b.jsonl"), "x", "contains the output");
     put(root, "taken", "");
     assert_error(plan(&[&a], "taken"), "taken", "neither a folder");
     assert_error(plan(&[&a], "a.gz"), "a.gz", "no format");
@@ -182,7 +186,7 @@ fn plans_that_would_do_harm_are_refused() {
     assert_eq!(single.paths(), [root.join("out.jsonl")]);
     let dotted = plan(&[&a], "threshold-0.99").unwrap();
     assert_eq!(dotted.paths(), [root.join("threshold-0.99/a.jsonl")]);
-    let dash = Outputs::plan(&inputs(&[&a, &b]), Path::new("-"), Payload::Documents).unwrap();
+    let dash = Outputs::plan(&inputs(&[&root.join("x"), &b]), Path::new("-"), Payload::Documents).unwrap();
     assert_eq!(dash.paths(), [PathBuf::from("-")]);
 }
 

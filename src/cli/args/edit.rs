@@ -4,7 +4,8 @@ use clap::{Args, ValueEnum};
 
 use super::shared::{CommonArgs, InputArgs, Missing, ModelArgs, OutputArgs, RunArgs, WindowArgs};
 use super::values::{at_least, mass, temperature, threshold};
-use crate::Result;
+use crate::data::Outputs;
+use crate::{Error, Result};
 
 /// The method: an edited corpus.
 #[derive(Args, Clone, Debug)]
@@ -51,13 +52,35 @@ pub struct FormArgs {
     /// Leave out the `toedit` object with the counts of each record
     #[arg(long)]
     pub no_metadata: bool,
-    /// Print the first N documents with their edits, then the summary; write nothing (N is 10 where left out)
+    /// Print the first N documents with their edits, then the summary, which covers all of the input; write nothing (N
+    /// is 10 where left out)
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "10", value_parser = at_least(1))]
     #[arg(conflicts_with = "dry_run")]
     pub diff: Option<usize>,
     /// Count and estimate; write nothing
     #[arg(long)]
     pub dry_run: bool,
+}
+
+impl FormArgs {
+    /// Checks that the outputs can hold what is asked for.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if a text file would have to hold more than text.
+    pub fn check_outputs(&self, outputs: &Outputs) -> Result<()> {
+        let asked = match self.emit {
+            _ if self.provenance => "--provenance",
+            EmitArg::Ids => "--emit ids",
+            EmitArg::Both => "--emit both",
+            EmitArg::Text => return Ok(()),
+        };
+        outputs.text_file().map_or(Ok(()), |path| {
+            let path = path.display();
+            Err(Error::Usage(format!(
+                "{path}: a text file cannot hold what {asked} adds: write .jsonl instead"
+            )))
+        })
+    }
 }
 
 /// What an edited record holds.

@@ -13,5 +13,5 @@ pub use info::InfoArgs;
 pub use revert::RevertArgs;
 pub use score::ScoreArgs;
 pub use shared::default_threads;
-pub use shared::{BosArg, CommonArgs, LogFormat, ModelArgs, RunArgs, WindowArgs};
+pub use shared::{BosArg, CommonArgs, LogFormat, ModelArgs, OutputArgs, RunArgs, WindowArgs};
 pub use values::DtypeArg;

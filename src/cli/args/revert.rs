@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::shared::{CommonArgs, Missing, OutputArgs};
+use super::values::at_least;
 use crate::Result;
+use crate::data::ReadOptions;
 
 /// The original, from edited text and provenance.
 #[derive(Args, Clone, Debug)]
@@ -16,6 +18,9 @@ pub struct RevertArgs {
     /// Field of the record that holds the text
     #[arg(long, value_name = "NAME", default_value = "text")]
     pub text_field: String,
+    /// The longest line that is read, in bytes after decompression [default: no limit; provenance is longer than its text]
+    #[arg(long, value_name = "N", value_parser = at_least(1))]
+    pub max_document_bytes: Option<usize>,
     /// What to write.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -25,6 +30,12 @@ pub struct RevertArgs {
 }
 
 impl RevertArgs {
+    /// How records are read.
+    pub fn read_options(&self) -> ReadOptions {
+        let max_document_bytes = self.max_document_bytes.unwrap_or(usize::MAX);
+        ReadOptions { text_field: self.text_field.clone(), max_document_bytes }
+    }
+
     /// Checks that everything needed was given.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use std::thread::available_parallelism;
 use clap::{Args, ValueEnum};
 
 use super::values::{DeviceArg, DtypeArg, at_least, between};
+use crate::data::{DEFAULT_MAX_DOCUMENT_BYTES, ReadOptions};
 use crate::{Error, Result};
 
 /// The model that scores and resamples.
@@ -93,6 +94,16 @@ pub struct InputArgs {
     /// Field of the record that holds the text
     #[arg(long, value_name = "NAME", default_value = "text")]
     pub text_field: String,
+    /// The longest line or text file that is read, in bytes after decompression
+    #[arg(long, value_name = "N", value_parser = at_least(1), default_value_t = DEFAULT_MAX_DOCUMENT_BYTES)]
+    pub max_document_bytes: usize,
+}
+
+impl InputArgs {
+    /// How records are read.
+    pub fn read_options(&self) -> ReadOptions {
+        ReadOptions { text_field: self.text_field.clone(), max_document_bytes: self.max_document_bytes }
+    }
 }
 
 /// What to write.
@@ -102,7 +113,7 @@ pub struct OutputArgs {
     /// File or folder to write, or `-` for standard output
     #[arg(long, value_name = "PATH")]
     pub output: Option<PathBuf>,
-    /// Replace an existing output
+    /// Replace an existing output or summary
     #[arg(long)]
     pub overwrite: bool,
     /// Write counts, settings and rates to this file as one JSON object
