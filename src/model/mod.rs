@@ -1,12 +1,18 @@
 //! Models: configuration, checkpoint, weights and the forward pass.
 
 mod block;
+// Parts that tests and benches take apart; a program needs `Model` and `Config`.
+#[doc(hidden)]
 pub mod checkpoint;
 pub mod config;
+#[doc(hidden)]
 pub mod folder;
+#[doc(hidden)]
 pub mod forward;
 mod map;
+#[doc(hidden)]
 pub mod names;
+#[doc(hidden)]
 pub mod weights;
 
 use std::fmt;
@@ -14,9 +20,12 @@ use std::path::{Path, PathBuf};
 
 use half::bf16;
 
+#[doc(hidden)]
 pub use checkpoint::Checkpoint;
 pub use config::Config;
+#[doc(hidden)]
 pub use forward::{Pack, Transformer};
+#[doc(hidden)]
 pub use weights::Weights;
 
 use crate::Result;
