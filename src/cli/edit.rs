@@ -20,7 +20,6 @@ use crate::edit::{
     Action, Condition, Constraint, Counts, EditConfig, EditInput, Edited, Editor, IdConstraint, Metadata,
     Rule, Sampler, Strategy, TextConstraint, TokenEdit, Vocabulary,
 };
-use crate::score::ScoreConfig;
 use crate::tokenizer::Alignment;
 use crate::{Error, Result};
 
@@ -82,21 +81,20 @@ pub fn run(args: &EditArgs) -> Result<u8> {
     }
     let documents = inputs.documents(args.input.read_options())?;
     let session = Session::open(&args.model, &args.run, &args.window, &interrupt)?;
-    let score = session.score.clone();
     let progress = Progress::new(Mode::of(&args.common), inputs.total_bytes());
     let vocabulary = Vocabulary::new(session.model.config(), session.tokenizer.as_ref());
     let run =
         Run { args, session: &session, config: &config, vocabulary: &vocabulary, interrupt: &interrupt };
-    let editor = Editor::new(&session.model, score.clone(), config.clone())?;
+    let editor = Editor::new(&session.model, session.score.clone(), config.clone())?;
     if args.form.dry_run {
-        return session.pool.install(|| estimate::run(&run, &editor, &score, documents, &progress));
+        return session.pool.install(|| estimate::run(&run, &editor, documents, &progress));
     }
     let sink = match (args.form.diff, outputs) {
         (Some(limit), _) => Sink::Diff(Diff::new(limit)),
         (None, Some(outputs)) => Sink::Write(Box::new(outputs.writer(args.output.overwrite))),
         (None, None) => unreachable!("`check` asks for an output"),
     };
-    let (tally, counts) = session.pool.install(|| run.edit(&editor, &score, documents, sink, &progress))?;
+    let (tally, counts) = session.pool.install(|| run.edit(&editor, documents, sink, &progress))?;
     progress.finish();
     run.report(&tally, counts)?;
     Ok(tally.exit_status())
@@ -135,7 +133,6 @@ impl Run<'_> {
     fn edit(
         &self,
         editor: &Editor,
-        score: &ScoreConfig,
         documents: Documents,
         mut sink: Sink,
         progress: &Progress,
@@ -144,14 +141,14 @@ impl Run<'_> {
         let (mut tally, mut counts) = (Tally::default(), Counts::default());
         Pipeline {
             interrupt: self.interrupt,
-            chunk_tokens: score.batch_tokens,
+            chunk_tokens: self.session.score.batch_tokens,
             prepare: |document| prepare(self.session, document),
             work: |jobs| {
                 tally.begin_batch();
                 let outputs = self.edit_chunk(editor, jobs)?;
                 tally.end_batch();
                 for output in &outputs {
-                    tally.count(&self.session.sequence(&output.job), &score.windows);
+                    tally.count(&self.session.sequence(&output.job), &self.session.score.windows);
                     counts += output.edited.counts;
                     if matches!(output.job.extra, Layout::Unaligned) {
                         *tally.passed_through.entry(UNALIGNED).or_default() += 1;

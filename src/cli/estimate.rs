@@ -6,23 +6,17 @@ use super::edit::{Layout, Run, describe, prepare};
 use super::pipeline::{Arrivals, Job};
 use super::print;
 use super::progress::Progress;
+use super::session::Session;
 use super::summary::{counted, documents_and_tokens};
 use crate::Result;
 use crate::data::Documents;
 use crate::edit::{Counts, Editor};
-use crate::score::{ScoreConfig, Sequence};
 
 /// Batches that are edited to learn the speed and the shares.
 const SAMPLE_BATCHES: usize = 2;
 
 /// Counts and estimates; prints both.
-pub fn run(
-    run: &Run,
-    editor: &Editor,
-    score: &ScoreConfig,
-    documents: Documents,
-    progress: &Progress,
-) -> Result<u8> {
+pub fn run(run: &Run, editor: &Editor, documents: Documents, progress: &Progress) -> Result<u8> {
     let bytes = documents.progress();
     let (mut count, mut tokens, mut computed, mut unaligned) = (0u64, 0u64, 0u64, 0u64);
     let mut sample = Vec::new();
@@ -31,9 +25,9 @@ pub fn run(
         let job = prepare(run.session, document?)?;
         count += 1;
         tokens += job.ids.len() as u64;
-        computed += window_tokens(score, &run.session.sequence(&job));
+        computed += window_tokens(run.session, &job);
         unaligned += u64::from(matches!(job.extra, Layout::Unaligned));
-        if sample_tokens < SAMPLE_BATCHES * score.batch_tokens {
+        if sample_tokens < SAMPLE_BATCHES * run.session.score.batch_tokens {
             sample_tokens += job.ids.len();
             sample.push(job);
         }
@@ -46,26 +40,20 @@ pub fn run(
         print(format!("{} would be passed through\n", counted(unaligned, "document")).as_bytes())?;
     }
     if sample_tokens > 0 {
-        print(measure(run, editor, score, sample, computed)?.as_bytes())?;
+        print(measure(run, editor, sample, computed)?.as_bytes())?;
     }
     Ok(0)
 }
 
 /// Tokens that the model sees, those of overlapping windows twice.
-fn window_tokens(score: &ScoreConfig, sequence: &Sequence) -> u64 {
-    let windows = score.windows.windows(sequence.len());
+fn window_tokens(session: &Session, job: &Job<Layout>) -> u64 {
+    let windows = session.score.windows.windows(session.sequence(job).len());
     windows.map(|window| (window.end - window.start) as u64).sum()
 }
 
 /// Edits the sample and scales up to `computed` tokens, with overlap: time goes with what the model sees.
-fn measure(
-    run: &Run,
-    editor: &Editor,
-    score: &ScoreConfig,
-    sample: Vec<Job<Layout>>,
-    computed: u64,
-) -> Result<String> {
-    let sample_work: u64 = sample.iter().map(|job| window_tokens(score, &run.session.sequence(job))).sum();
+fn measure(run: &Run, editor: &Editor, sample: Vec<Job<Layout>>, computed: u64) -> Result<String> {
+    let sample_work: u64 = sample.iter().map(|job| window_tokens(run.session, job)).sum();
     let start = Instant::now();
     let outputs = run.edit_chunk(editor, sample)?;
     let seconds = start.elapsed().as_secs_f64();

@@ -89,7 +89,7 @@ pub struct Job<T> {
 
 /// The stages of a run.
 pub struct Pipeline<'a, Prepare, Work, Write> {
-    /// Ends the run between two chunks, or while it waits for input.
+    /// Ends the run while it waits for input; the model looks for itself.
     pub interrupt: &'a Interrupt,
     /// Makes a job of a document, on the reading thread.
     pub prepare: Prepare,
@@ -128,11 +128,7 @@ impl<Prepare, Work, Write> Pipeline<'_, Prepare, Work, Write> {
                 failed.fetch_or(written.is_err(), Ordering::Relaxed);
                 written
             });
-            let mut uninterrupted = |jobs| match interrupt.requested() {
-                Some(signal) => Err(Error::Stopped(signal)),
-                None => work(jobs),
-            };
-            let worked = pump(&incoming, &mut uninterrupted, results);
+            let worked = pump(&incoming, &mut work, results);
             // Lets the reader go where it waits for input, or to hand over a chunk.
             stop.store(true, Ordering::Relaxed);
             drop(incoming);

@@ -12,12 +12,9 @@ use tempfile::NamedTempFile;
 
 use super::args::{CommonArgs, LogFormat, OutputArgs};
 use super::{print, print_error};
-use crate::data::{Inputs, Outputs, Sink};
+use crate::data::{Inputs, Outputs, Sink, is_dash};
 use crate::score::{Sequence, WindowConfig};
 use crate::{Error, Result};
-
-/// The name that stands for standard output.
-const DASH: &str = "-";
 
 /// Documents and times of a run, and documents that came out unedited for a reason.
 #[derive(Default)]
@@ -116,7 +113,7 @@ impl Timing {
 pub fn check(args: &OutputArgs, inputs: &Inputs, outputs: Option<&Outputs>) -> Result<()> {
     let Some(path) = args.summary.as_deref() else { return Ok(()) };
     let outputs = outputs.map_or(&[][..], Outputs::paths);
-    if path == Path::new(DASH) {
+    if is_dash(path) {
         if outputs.iter().any(|output| output == path) {
             let reason =
                 "standard output can take the documents or the summary, not both: name a file for one";
@@ -160,7 +157,7 @@ pub fn write(path: Option<&Path>, summary: &impl Serialize) -> Result<()> {
     let Some(path) = path else { return Ok(()) };
     let mut text = serde_json::to_string_pretty(summary).map_err(|error| Error::file(path, error))?;
     text.push('\n');
-    if path == Path::new(DASH) {
+    if is_dash(path) {
         return print(text.as_bytes());
     }
     let mut partial = partial(path)?;

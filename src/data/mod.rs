@@ -35,4 +35,6 @@ pub use output::{OutputWriter, Outputs, Payload};
 pub use patch::{Member, Patch, TextEdit, splice};
 pub use reader::{DEFAULT_MAX_DOCUMENT_BYTES, Documents, ReadOptions};
 pub use sink::{STANDARD_OUTPUT, Sink};
+#[cfg(feature = "cli")]
+pub(crate) use source::is_dash;
 pub use source::{InputFile, Inputs, Progress};

@@ -156,7 +156,7 @@ impl Progress {
 }
 
 /// Whether a path stands for standard input or output.
-pub(super) fn is_dash(path: &Path) -> bool {
+pub(crate) fn is_dash(path: &Path) -> bool {
     path == Path::new("-")
 }
 

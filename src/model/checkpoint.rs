@@ -15,6 +15,7 @@ use serde::Deserialize;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::{
+    config::FILE_LIMIT,
     folder::{CONFIG, WeightFiles, is_plain_name, read_small, weight_files},
     names::PREFIXES,
 };
@@ -28,8 +29,8 @@ use shard::Shard;
 
 /// Elements read and widened at a time: both forms stay in a core's cache.
 const CHUNK: usize = 1 << 15;
-/// The largest index of shards and the largest configuration, bytes.
-const SMALL_FILE: u64 = 64 << 20;
+/// The largest index of shards, bytes.
+const INDEX_LIMIT: u64 = 64 << 20;
 
 thread_local! {
     /// Raw bytes on their way to f32.
@@ -139,7 +140,7 @@ impl Checkpoint {
         if let Some(fingerprint) = self.fingerprint.get() {
             return Ok(*fingerprint);
         }
-        let config = read_small(&self.folder.join(CONFIG), SMALL_FILE)?;
+        let config = read_small(&self.folder.join(CONFIG), FILE_LIMIT)?;
         let mut hasher = Xxh3::new();
         hasher.update(&xxh3_64(&config).to_le_bytes());
         for shard in &self.shards {
@@ -163,7 +164,7 @@ fn read_index(path: &Path) -> Result<BTreeMap<String, String>> {
     struct Index {
         weight_map: Unique<String>,
     }
-    let json = read_small(path, SMALL_FILE)?;
+    let json = read_small(path, INDEX_LIMIT)?;
     let Index { weight_map: Unique(weight_map) } = serde_json::from_slice(&json)
         .map_err(|error| Error::file(path, format!("malformed index: {error}")))?;
     if weight_map.is_empty() {

@@ -17,7 +17,7 @@ use fields::Fields;
 pub use rope::{Rope, RopeScaling};
 
 /// A configuration is a few kilobytes; a larger file is something else.
-const FILE_LIMIT: u64 = 1 << 20;
+pub(super) const FILE_LIMIT: u64 = 1 << 20;
 
 /// The largest head that the attention kernels are built for.
 const HEAD_DIM_LIMIT: usize = 256;

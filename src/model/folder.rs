@@ -64,7 +64,7 @@ fn hub_cache(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
         .or_else(|| folder("HUGGINGFACE_HUB_CACHE"))
         .or_else(|| Some(folder("HF_HOME")?.join("hub")))
         .or_else(|| Some(folder("XDG_CACHE_HOME")?.join("huggingface/hub")))
-        .or_else(|| Some(folder("HOME").or_else(|| folder("USERPROFILE"))?.join(".cache/huggingface/hub")))
+        .or_else(|| Some(folder("HOME")?.join(".cache/huggingface/hub")))
 }
 
 /// The snapshot of the branch `main` of a cached model.

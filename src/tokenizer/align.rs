@@ -45,11 +45,6 @@ impl Alignment {
         self.starts[position] as usize..self.starts[position + 1] as usize
     }
 
-    /// Where each token starts, then the text's length: n + 1 byte offsets.
-    pub fn starts(&self) -> &[u32] {
-        &self.starts
-    }
-
     /// Whether the token's bytes stand in the text as they are. They do not where a normalizer changed the text, or
     /// where an added token swallowed white space.
     pub fn is_editable(&self, position: usize) -> bool {
