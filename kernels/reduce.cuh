@@ -1,0 +1,33 @@
+// Sums and maxima over a warp or a block; every thread gets the result, whose order of terms is fixed.
+#pragma once
+#include "device.cuh"
+
+constexpr int kWarp = 32;
+constexpr unsigned kFullWarp = 0xffffffffu;
+
+struct Sum {
+  template <class T> static __device__ __forceinline__ T merge(T a, T b) { return a + b; }
+  template <class T> static __device__ __forceinline__ T identity() { return T(0); }
+};
+
+// A NaN wins, so that it shows in the result.
+struct Max {
+  static __device__ __forceinline__ float merge(float a, float b) { return a > b || a != a ? a : b; }
+  template <class T> static __device__ __forceinline__ T identity() { return T(-INFINITY); }
+};
+
+template <class Op, class T> __device__ __forceinline__ T warp_reduce(T v) {
+  for (int offset = kWarp / 2; offset > 0; offset /= 2) v = Op::merge(v, __shfl_xor_sync(kFullWarp, v, offset));
+  return v;
+}
+
+// `scratch` holds one value per warp; it may be used again as soon as this returns.
+template <class Op, class T> __device__ T block_reduce(T v, T* scratch) {
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, warps = blockDim.x / kWarp;
+  v = warp_reduce<Op>(v);
+  if (lane == 0) scratch[warp] = v;
+  __syncthreads();
+  v = warp_reduce<Op>(lane < warps ? scratch[lane] : Op::template identity<T>());
+  __syncthreads();
+  return v;
+}
