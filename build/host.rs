@@ -24,16 +24,23 @@ pub fn compile(modules: &[Module], out: &Path) -> Result<()> {
         write(&path, &entries(module))?;
         build.file(path);
     }
-    build.try_compile("toedit_emulator").map_err(|error| format!("feature `emulator` needs a C++20 compiler: {error}"))
+    build
+        .try_compile("toedit_emulator")
+        .map_err(|error| format!("feature `emulator` needs a C++20 compiler: {error}"))
 }
 
-/// A source that includes the kernel file and exports one entry point per kernel.
+/// A source that includes the kernel file and exports one entry point per kernel. A namespace of its own keeps helpers
+/// of the same name in different files apart.
 fn entries(module: &Module) -> String {
     let folder = env::current_dir().unwrap_or_default();
-    let mut text = format!("#include \"{}\"\n#include \"emu/entry.h\"\n", folder.join(&module.path).display());
+    let path = folder.join(&module.path);
+    let mut text = format!("#include \"emu/entry.h\"\nnamespace {{\n#include \"{}\"\n}}\n", path.display());
     for kernel in &module.kernels {
         let name = &kernel.name;
-        let _ = writeln!(text, "extern \"C\" void toedit_entry_{name}(void** arguments) {{ emu::call({name}, arguments); }}");
+        let _ = writeln!(
+            text,
+            "extern \"C\" void toedit_entry_{name}(void** arguments) {{ emu::call({name}, arguments); }}"
+        );
     }
     text
 }

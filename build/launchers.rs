@@ -30,7 +30,11 @@ pub fn generate(modules: &[Module], fatbins: &[PathBuf], emulator: bool) -> Stri
     let paired = |kernel: &Kernel| pairs.iter().any(|(a, b)| a.name == kernel.name || b.name == kernel.name);
     for (_, kernel) in placed().filter(|(_, kernel)| !paired(kernel)) {
         let parameters = parameters(kernel, |p| rust(p.kind).to_owned());
-        let _ = writeln!(out, "/// Launches `{0}`.\n{ALLOW}pub fn {0}({parameters}) -> Result<()> {{", kernel.name);
+        let _ = writeln!(
+            out,
+            "/// Launches `{0}`.\n{ALLOW}pub fn {0}({parameters}) -> Result<()> {{",
+            kernel.name
+        );
         let _ = writeln!(out, "{}}}", body(kernel));
     }
     out
@@ -59,10 +63,8 @@ fn descriptor(out: &mut String, module: usize, kernel: &Kernel, emulator: bool) 
     let name = &kernel.name;
     let entry = if emulator { format!(", entry: toedit_entry_{name}") } else { String::new() };
     let upper = name.to_uppercase();
-    let _ = writeln!(
-        out,
-        "static {upper}: Kernel = Kernel {{ name: c\"{name}\", module: {module}{entry} }};"
-    );
+    let _ =
+        writeln!(out, "static {upper}: Kernel = Kernel {{ name: c\"{name}\", module: {module}{entry} }};");
 }
 
 /// One method per pair of kernels, and its two implementations.

@@ -15,8 +15,15 @@ use crate::{FOLDER, Module, Result, files, write};
 const DEFAULT_ARCHITECTURES: &str = "80,86,89,90a";
 
 /// Variables that say where nvcc is or what it makes.
-const VARIABLES: [&str; 7] =
-    ["NVCC", "CUDA_HOME", "CUDA_PATH", "PATH", "TOEDIT_CUDA_PYTHON", "TOEDIT_CUDA_ARCHS", "TOEDIT_CUDA_STRICT"];
+const VARIABLES: [&str; 7] = [
+    "NVCC",
+    "CUDA_HOME",
+    "CUDA_PATH",
+    "PATH",
+    "TOEDIT_CUDA_PYTHON",
+    "TOEDIT_CUDA_ARCHS",
+    "TOEDIT_CUDA_STRICT",
+];
 
 struct Compiler {
     nvcc: PathBuf,
@@ -119,14 +126,20 @@ fn in_python(python: &Path) -> Option<PathBuf> {
 fn flags() -> Result<Vec<String>> {
     let list = env::var("TOEDIT_CUDA_ARCHS").unwrap_or_else(|_| DEFAULT_ARCHITECTURES.to_owned());
     let architectures: Vec<_> = list.split(',').map(str::trim).collect();
-    let known = |name: &&str| name.starts_with(|c: char| c.is_ascii_digit()) && name.chars().all(|c| c.is_ascii_alphanumeric());
+    let known = |name: &&str| {
+        name.starts_with(|c: char| c.is_ascii_digit()) && name.chars().all(|c| c.is_ascii_alphanumeric())
+    };
     if let Some(other) = architectures.iter().find(|name| !known(name)) {
         return Err(format!("TOEDIT_CUDA_ARCHS: `{other}`: expected a list such as {DEFAULT_ARCHITECTURES}"));
     }
-    let mut flags: Vec<_> = ["-fatbin", "-std=c++17", "-O3", "-lineinfo", "-Xptxas=-v"].map(str::to_owned).into();
+    let mut flags: Vec<_> =
+        ["-fatbin", "-std=c++17", "-O3", "-lineinfo", "-Xptxas=-v"].map(str::to_owned).into();
     flags.push(format!("-I{FOLDER}"));
     flags.extend(architectures.iter().map(|name| format!("-gencode=arch=compute_{name},code=sm_{name}")));
-    flags.push(format!("-gencode=arch=compute_{0},code=compute_{0}", architectures[0].trim_end_matches(char::is_alphabetic)));
+    flags.push(format!(
+        "-gencode=arch=compute_{0},code=compute_{0}",
+        architectures[0].trim_end_matches(char::is_alphabetic)
+    ));
     if env::var_os("TOEDIT_CUDA_STRICT").is_some() {
         flags.extend(["-Xptxas=-warn-spills,-warn-lmem-usage", "-Werror=all-warnings"].map(str::to_owned));
     }
@@ -144,6 +157,8 @@ fn run(command: &mut Command) -> Result<Output> {
     if output.status.success() {
         return Ok(output);
     }
-    let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
-    Err(format!("{name} failed with {}: {said}", output.status))
+    let said = String::from_utf8_lossy(&output.stderr);
+    let errors: Vec<_> =
+        said.lines().filter(|line| !line.contains("ptxas info") && !line.starts_with(' ')).collect();
+    Err(format!("{name} failed with {}: {}", output.status, errors.join("; ")))
 }

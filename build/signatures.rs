@@ -60,8 +60,11 @@ fn kernel(rest: &str) -> Result<Kernel> {
 fn parameter(text: &str) -> Result<Parameter> {
     let pointer = text.contains('*');
     let text = text.replace('*', " ");
-    let words: Vec<_> = text.split_whitespace().filter(|word| !["const", "__restrict__"].contains(word)).collect();
-    let [kind, name] = words[..] else { return Err(format!("parameter `{text}`: expected a type and a name")) };
+    let words: Vec<_> =
+        text.split_whitespace().filter(|word| !["const", "__restrict__"].contains(word)).collect();
+    let [kind, name] = words[..] else {
+        return Err(format!("parameter `{text}`: expected a type and a name"));
+    };
     let known = TYPES.iter().find(|(spelling, _)| *spelling == kind);
     let (_, kind) = known.ok_or_else(|| format!("parameter `{name}`: no type `{kind}` in the dialect"))?;
     Ok(Parameter { name: name.to_owned(), kind: *kind, pointer })

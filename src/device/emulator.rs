@@ -97,7 +97,9 @@ impl Blocks {
             let offset = usize::try_from(address.0 - start).ok()?;
             block.data_mut().get_mut(offset..offset.checked_add(bytes)?)
         });
-        inside.ok_or_else(|| Device::Emulator.error(format!("{bytes} bytes at {address:?} lie outside every buffer")))
+        inside.ok_or_else(|| {
+            Device::Emulator.error(format!("{bytes} bytes at {address:?} lie outside every buffer"))
+        })
     }
 
     fn contents(&self) -> Vec<Vec<u8>> {
@@ -155,7 +157,13 @@ impl Emulator {
     }
 
     /// Runs a kernel in both orders from the same memory, and compares what they leave.
-    fn run_twice(&self, blocks: &mut Blocks, kernel: &Kernel, grid: Grid, arguments: &mut [*mut c_void]) -> Result<()> {
+    fn run_twice(
+        &self,
+        blocks: &mut Blocks,
+        kernel: &Kernel,
+        grid: Grid,
+        arguments: &mut [*mut c_void],
+    ) -> Result<()> {
         let before = blocks.contents();
         self.run(kernel, grid, arguments, false)?;
         let ascending = blocks.contents();

@@ -13,7 +13,8 @@ include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
 
 /// A count as the kernels take it.
 fn int(count: usize) -> Result<i32> {
-    i32::try_from(count).map_err(|_| Error::Usage(format!("{count} elements: a kernel counts up to {}", i32::MAX)))
+    i32::try_from(count)
+        .map_err(|_| Error::Usage(format!("{count} elements: a kernel counts up to {}", i32::MAX)))
 }
 
 /// A pointer to an argument's value.

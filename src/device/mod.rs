@@ -76,7 +76,9 @@ impl Device {
     /// Why a device that has no driver in this build cannot be opened.
     pub(crate) fn not_built_in(self) -> Error {
         let feature = if self == Self::Emulator { "emulator" } else { "cuda" };
-        self.error(format!("this build has no kernels for it: build with --features {feature}, or use --device cpu"))
+        self.error(format!(
+            "this build has no kernels for it: build with --features {feature}, or use --device cpu"
+        ))
     }
 }
 

@@ -84,7 +84,11 @@ impl Queue {
     /// If there are more values than room.
     pub fn write<T: Pod>(&self, to: View<'_, T>, values: &[T]) -> Result<()> {
         let to = to.slice(0..values.len());
-        if values.is_empty() { Ok(()) } else { self.driver.upload(to.address(), bytemuck::cast_slice(values)) }
+        if values.is_empty() {
+            Ok(())
+        } else {
+            self.driver.upload(to.address(), bytemuck::cast_slice(values))
+        }
     }
 
     /// Waits for all work so far and copies `from` to the host.
@@ -137,7 +141,12 @@ impl Queue {
     }
 
     /// Runs a kernel; one without blocks does nothing.
-    pub(super) fn launch(&self, kernel: &'static Kernel, grid: Grid, arguments: &mut [*mut c_void]) -> Result<()> {
+    pub(super) fn launch(
+        &self,
+        kernel: &'static Kernel,
+        grid: Grid,
+        arguments: &mut [*mut c_void],
+    ) -> Result<()> {
         if grid.blocks.contains(&0) { Ok(()) } else { self.driver.launch(kernel, grid, arguments) }
     }
 }

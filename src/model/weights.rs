@@ -258,10 +258,7 @@ impl LayerSource<'_> {
 impl Norm {
     fn store<E, S: Store<E>>(self, store: &S) -> Result<Norm<S::Vector>> {
         let vector = |values| store.vector(values);
-        Ok(Norm {
-            weight: self.weight.map(vector).transpose()?,
-            bias: self.bias.map(vector).transpose()?,
-        })
+        Ok(Norm { weight: self.weight.map(vector).transpose()?, bias: self.bias.map(vector).transpose()? })
     }
 }
 

@@ -119,7 +119,7 @@ trait WholeRows {
     fn logits(&mut self, rows: &[usize]) -> (&[f32], usize);
 }
 
-struct PackHead<'a, E> {
+struct PackHead<'a, E: Element> {
     transformer: &'a Transformer<E>,
     hidden: Rows<'a, E>,
     head: &'a mut head::Scratch,
