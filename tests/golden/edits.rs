@@ -5,8 +5,8 @@ use toedit::random::{Purpose, Stream};
 use toedit::score::WindowConfig;
 use toedit::{Dtype, Model, ScoreConfig};
 
-use crate::common::editing::{IdDocument, edit_ids, packed, pool, with_rules};
 use crate::common::devices::{load, on_every_device};
+use crate::common::editing::{IdDocument, edit_ids, packed, pool, with_rules};
 use crate::common::{FAMILIES, Golden};
 use crate::redraw::Redraw;
 
