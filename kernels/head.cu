@@ -16,7 +16,6 @@
 
 template <class T> using HeadTile = Tile<T, kVocabularyTile, 4, Runs::over_k, Runs::over_k>;
 
-constexpr int kThreads = HeadTile<float>::kThreads;
 constexpr int kThreadRows = 8;
 
 struct Larger {
