@@ -147,3 +147,20 @@ template <> inline bf16 from_float<bf16>(float v) {
   if (std::isnan(v)) return {uint16_t((b >> 16) | 0x40)};
   return {uint16_t((b + 0x7fff + ((b >> 16) & 1)) >> 16)};
 }
+
+struct alignas(16) float4 { float x, y, z, w; };
+struct alignas(16) uint4 { unsigned x, y, z, w; };
+
+// 16 bytes at once, from or to an address on 16 bytes.
+template <class V> V load16(const void* from) {
+  static_assert(sizeof(V) == 16);
+  if (reinterpret_cast<uintptr_t>(from) % 16 != 0) emu::fail("load16 of an address that is not a multiple of 16");
+  V v;
+  std::memcpy(&v, from, 16);
+  return v;
+}
+template <class V> void store16(void* to, const V& v) {
+  static_assert(sizeof(V) == 16);
+  if (reinterpret_cast<uintptr_t>(to) % 16 != 0) emu::fail("store16 to an address that is not a multiple of 16");
+  std::memcpy(to, &v, 16);
+}

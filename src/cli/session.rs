@@ -66,7 +66,7 @@ impl Session {
         let config = Config::from_file(&folder.join(folder::CONFIG))?;
         check_bos(window.bos, &config, &folder)?;
         let score = score_config(&config, run, window, interrupt)?;
-        let device = Device::open(&run.device.to_string())?;
+        let device: Device = run.device.to_string().parse()?;
         let dtype = match run.dtype {
             DtypeArg::Auto => Dtype::auto(),
             DtypeArg::F32 => Dtype::F32,
