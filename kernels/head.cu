@@ -51,10 +51,12 @@ template <class Op, class T> __device__ __forceinline__ void reduce_rows(float (
 // Takes the target out of its tile and cuts the vocabulary's end.
 template <class T>
 __device__ __forceinline__ void mask(Sums& sums, float* target, const uint32_t* targets, int row, int rows, int column, int v) {
+#pragma unroll
   for (int i = 0; i < kThreadRows; ++i) {
     const bool inside = row + 8 * i < rows;
     const int at = inside ? int(targets[row + 8 * i]) - column : -1;
     float found = 0.0f;
+#pragma unroll
     for (int j = 0; j < 16; ++j) {
       float& l = logit(sums, i, j);
       const int offset = j / 2 * 8 + j % 2;
@@ -75,18 +77,38 @@ __device__ __forceinline__ void put(float* out, const float (&value)[kThreadRows
   }
 }
 
-// out[row, tile] = Σ term(l − max)
+// out[row, tile] = Σ term(x)
 template <class T, class Term>
-__device__ __forceinline__ void put_sum(float* out, Sums& sums, const float (&max)[kThreadRows], Place at, int rows, int tiles, Term term) {
+__device__ __forceinline__ void put_sum(float* out, Sums& x, Place at, int rows, int tiles, Term term) {
   float sum[kThreadRows];
+#pragma unroll
   for (int i = 0; i < kThreadRows; ++i) {
-    // Where all are −∞ their difference would be NaN.
-    const float shift = max[i] == -INFINITY ? 0.0f : max[i];
     sum[i] = 0.0f;
-    for (int j = 0; j < 16; ++j) sum[i] += term(logit(sums, i, j) - shift);
+#pragma unroll
+    for (int j = 0; j < 16; ++j) sum[i] += term(logit(x, i, j));
   }
   reduce_rows<Sum, T>(sum, dynamic_shared<float>());
   put<T>(out, sum, at, rows, tiles);
+}
+
+// Stores the largest logit of each row in the tile and replaces the logits by l − max.
+template <class T> __device__ __forceinline__ void put_max(float* out, Sums& sums, Place at, int rows, int tiles) {
+  float max[kThreadRows];
+#pragma unroll
+  for (int i = 0; i < kThreadRows; ++i) {
+    max[i] = -INFINITY;
+#pragma unroll
+    for (int j = 0; j < 16; ++j) max[i] = fmaxf(max[i], logit(sums, i, j));
+  }
+  reduce_rows<Larger, T>(max, dynamic_shared<float>());
+  put<T>(out, max, at, rows, tiles);
+#pragma unroll
+  for (int i = 0; i < kThreadRows; ++i) {
+    // Where all are −∞ their difference would be NaN.
+    const float shift = max[i] == -INFINITY ? 0.0f : max[i];
+#pragma unroll
+    for (int j = 0; j < 16; ++j) logit(sums, i, j) -= shift;
+  }
 }
 
 template <class T>
@@ -101,18 +123,14 @@ __device__ void head_forward(float* max, float* sum, float* moment, float* tempe
                         HeadTile<T>::LoadB::of(weight, column, v, weight_stride, c), c, dynamic_shared<T>());
   mask<T>(sums, target, targets, row + Mine<T>::row(), rows, column + Mine<T>::column(), v);
 
-  float largest[kThreadRows];
-  for (int i = 0; i < kThreadRows; ++i) {
-    largest[i] = -INFINITY;
-    for (int j = 0; j < 16; ++j) largest[i] = fmaxf(largest[i], logit(sums, i, j));
-  }
-  reduce_rows<Larger, T>(largest, dynamic_shared<float>());
-  put<T>(max, largest, at, rows, tiles);
-  put_sum<T>(sum, sums, largest, at, rows, tiles, [](float x) { return expf(x); });
-  // Far below the maximum −∞ · 0 must be 0.
-  if (moment != nullptr) put_sum<T>(moment, sums, largest, at, rows, tiles, [](float x) { return x < -88.0f ? 0.0f : expf(x) * x; });
-  if (tempered != nullptr)
-    put_sum<T>(tempered, sums, largest, at, rows, tiles, [=](float x) { return expf(x * inverse_temperature); });
+  put_max<T>(max, sums, at, rows, tiles);
+  if (tempered != nullptr) put_sum<T>(tempered, sums, at, rows, tiles, [=](float x) { return expf(x * inverse_temperature); });
+  put_sum<T>(sum, sums, at, rows, tiles, [](float& x) {
+    const float weight = expf(x);
+    x = x < -88.0f ? 0.0f : weight * x;  // far below the maximum −∞ · 0 must be 0
+    return weight;
+  });
+  if (moment != nullptr) put_sum<T>(moment, sums, at, rows, tiles, [](float x) { return x; });
 }
 
 extern "C" __global__ void __launch_bounds__(256) head_forward_f32(float* max, float* sum, float* moment, float* tempered, float* target, const float* hidden, const float* weight, const uint32_t* targets, int rows, int v, int c, int hidden_stride, int weight_stride, float inverse_temperature) { head_forward(max, sum, moment, tempered, target, hidden, weight, targets, rows, v, c, hidden_stride, weight_stride, inverse_temperature); }
@@ -137,6 +155,7 @@ extern "C" __global__ void __launch_bounds__(256) head_merge(float* statistics, 
   for (int t = lane; t < tiles; t += kWarp) largest = fmaxf(largest, max[first + t]);
   for (int offset = kWarp / 2; offset > 0; offset /= 2) largest = fmaxf(largest, __shfl_xor_sync(kFullWarp, largest, offset));
   double rest = 0.0, moments = 0.0;
+#pragma unroll 1
   for (int t = lane; t < tiles; t += kWarp) {
     const double shift = max[first + t] == largest ? 0.0 : double(max[first + t]) - double(largest);
     const double scale = exp(shift), part = sum[first + t];
