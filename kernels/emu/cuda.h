@@ -147,3 +147,7 @@ template <> inline bf16 from_float<bf16>(float v) {
   if (std::isnan(v)) return {uint16_t((b >> 16) | 0x40)};
   return {uint16_t((b + 0x7fff + ((b >> 16) & 1)) >> 16)};
 }
+
+inline uint32_t pack_bf16(float low, float high) { return uint32_t(from_float<bf16>(high).bits) << 16 | from_float<bf16>(low).bits; }
+inline float low_float(uint32_t pair) { return to_float(bf16{uint16_t(pair)}); }
+inline float high_float(uint32_t pair) { return to_float(bf16{uint16_t(pair >> 16)}); }
