@@ -74,6 +74,14 @@ pub enum Error {
         /// What is missing and what to do.
         reason: String,
     },
+    /// A device has no room.
+    #[error(
+        "the device has no room for {bytes} bytes more: lower --batch-tokens or --max-length, or choose another device"
+    )]
+    OutOfMemory {
+        /// What was asked for.
+        bytes: usize,
+    },
     /// The run's own check failed: documents read and written differ in number.
     #[error(
         "{read} documents read but {written} written: this is a fault of the program; the output is not complete"

@@ -26,3 +26,18 @@ template <class T> __device__ __forceinline__ T* dynamic_shared() {
   extern __shared__ __align__(128) unsigned char memory[];
   return reinterpret_cast<T*>(memory);
 }
+
+// 16 bytes at once, from or to an address on 16 bytes, as any 16-byte type V: float4, uint4, a struct of 8 bf16.
+template <class V> __device__ __forceinline__ V load16(const void* from) {
+  static_assert(sizeof(V) == 16);
+  const uint4 raw = *static_cast<const uint4*>(from);
+  V v;
+  memcpy(&v, &raw, 16);
+  return v;
+}
+template <class V> __device__ __forceinline__ void store16(void* to, const V& v) {
+  static_assert(sizeof(V) == 16);
+  uint4 raw;
+  memcpy(&raw, &v, 16);
+  *static_cast<uint4*>(to) = raw;
+}
