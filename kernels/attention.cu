@@ -21,20 +21,20 @@
 
 constexpr int kKeys = 64;
 
-// What a warp holds of its 16·M queries. Columns come in pairs of 8; value i of a lane lies in row lane / 4 + i / 2 · 8
-// and column lane % 4 · 2 + i % 2 of a 16×8 tile.
+// What a warp holds of its 16·M queries. Value i of a lane lies in row lane / 4 + i / 2 · 8 and column lane % 4 · 2 +
+// i % 2 of a 16×8 tile; two such tiles lie side by side.
 template <int D> struct Rows {
   static constexpr int M = D <= 128 ? 2 : 1;
   static constexpr int kQueries = kWarps * 16 * M;
   static constexpr int kStages = D <= 96 ? 3 : 2;
   static constexpr bool kHeld = D <= 64;  // the queries stay in registers
 
-  using Scores = float[M][kKeys / 16][2][4];
-  using Weights = uint32_t[M][kKeys / 16][4];
+  using Scores = float[kKeys / 16][M][2][4];
+  using Weights = uint32_t[kKeys / 16][M][4];
 
-  float out[M][D / 16][2][4] = {};
+  float out[D / 16][M][2][4] = {};
   float max[M][2], sum[M][2] = {};
-  uint32_t query[M][kHeld ? D / 16 : 1][4];
+  uint32_t query[kHeld ? D / 16 : 1][M][4];
 };
 
 // Where this lane reads a 16×16 tile for ldmatrix: its four 8×8 matrices in order of rows, or of columns.
@@ -45,17 +45,21 @@ template <int D> __device__ __forceinline__ int by_columns() {
   return (threadIdx.x % kWarp / 16 * 8 + threadIdx.x % 8) * kPitch<bf16, D> + threadIdx.x / 8 % 2 * 8;
 }
 
-// Two products side by side: b has 16 rows of 16 columns.
-__device__ __forceinline__ void mma_pair(float (&d)[2][4], const uint32_t (&a)[4], const uint32_t (&b)[4]) {
+// d += a·b: b has 16 rows of 16 columns.
+template <int M>
+__device__ __forceinline__ void multiply(float (&d)[M][2][4], const uint32_t (&a)[M][4], const uint32_t (&b)[4]) {
   const uint32_t left[2] = {b[0], b[1]}, right[2] = {b[2], b[3]};
-  mma_m16n8k16(d[0], a, left);
-  mma_m16n8k16(d[1], a, right);
+#pragma unroll
+  for (int m = 0; m < M; ++m) {
+    mma_m16n8k16(d[m][0], a[m], left);
+    mma_m16n8k16(d[m][1], a[m], right);
+  }
 }
 
 template <int D> __device__ __forceinline__ void hold_queries(Rows<D>& rows, const bf16* queries) {
   for (int m = 0; m < Rows<D>::M; ++m)
     for (int d = 0; d < D / 16; ++d)
-      ldmatrix_x4(rows.query[m][d], queries + m * 16 * kPitch<bf16, D> + d * 16 + by_rows<D>());
+      ldmatrix_x4(rows.query[d][m], queries + m * 16 * kPitch<bf16, D> + d * 16 + by_rows<D>());
 }
 
 // s += q·kᵀ for one tile of keys.
@@ -70,13 +74,13 @@ __device__ __forceinline__ void add_scores(
     uint32_t a[M][4];
     for (int m = 0; m < M; ++m) {
       if constexpr (!Rows<D>::kHeld) ldmatrix_x4(a[m], queries + m * 16 * P + d * 16);
-      else for (int i = 0; i < 4; ++i) a[m][i] = rows.query[m][d][i];
+      else for (int i = 0; i < 4; ++i) a[m][i] = rows.query[d][m][i];
     }
 #pragma unroll
     for (int n = 0; n < kKeys / 16; ++n) {
       uint32_t b[4];
       ldmatrix_x4(b, keys + n * 16 * P + d * 16);
-      for (int m = 0; m < M; ++m) mma_pair(s[m][n], a[m], b);
+      multiply(s[n], a, b);
     }
   }
 }
@@ -90,7 +94,7 @@ template <int D> __device__ __forceinline__ void mask(typename Rows<D>::Scores& 
 #pragma unroll
     for (int n = 0; n < kKeys / 8; ++n)
       for (int i = 0; i < 4; ++i)
-        if (ahead + n * 8 + i % 2 > m * 16 + i / 2 * 8) s[m][n / 2][n % 2][i] = -INFINITY;
+        if (ahead + n * 8 + i % 2 > m * 16 + i / 2 * 8) s[n / 2][m][n % 2][i] = -INFINITY;
 }
 
 // The maximum over the four lanes that share a row, and their sum.
@@ -115,20 +119,20 @@ __device__ __forceinline__ void softmax(
       float max = rows.max[m][half];
 #pragma unroll
       for (int n = 0; n < kKeys / 8; ++n)
-        for (int i = 0; i < 2; ++i) max = fmaxf(max, s[m][n / 2][n % 2][2 * half + i]);
+        for (int i = 0; i < 2; ++i) max = fmaxf(max, s[n / 2][m][n % 2][2 * half + i]);
       max = quad_max(max);
       const float rescale = exp2_approx((rows.max[m][half] - max) * c);
       rows.max[m][half] = max;
       rows.sum[m][half] *= rescale;
 #pragma unroll
       for (int n = 0; n < D / 8; ++n)
-        for (int i = 0; i < 2; ++i) rows.out[m][n / 2][n % 2][2 * half + i] *= rescale;
+        for (int i = 0; i < 2; ++i) rows.out[n / 2][m][n % 2][2 * half + i] *= rescale;
 #pragma unroll
       for (int n = 0; n < kKeys / 8; ++n) {
-        const float* pair = &s[m][n / 2][n % 2][2 * half];
+        const float* pair = &s[n / 2][m][n % 2][2 * half];
         const uint32_t weights = pack_bf16(exp2_approx((pair[0] - max) * c), exp2_approx((pair[1] - max) * c));
         rows.sum[m][half] += low_float(weights) + high_float(weights);
-        p[m][n / 2][n % 2 * 2 + half] = weights;
+        p[n / 2][m][n % 2 * 2 + half] = weights;
       }
     }
 }
@@ -144,7 +148,7 @@ __device__ __forceinline__ void add_values(
     for (int n = 0; n < D / 16; ++n) {
       uint32_t b[4];
       ldmatrix_x4_trans(b, values + k * 16 * kPitch<bf16, D> + n * 16);
-      for (int m = 0; m < Rows<D>::M; ++m) mma_pair(rows.out[m][n], p[m][k], b);
+      multiply(rows.out[n], p[k], b);
     }
 }
 
@@ -174,7 +178,7 @@ __device__ __forceinline__ void write(const Attention<bf16>& op, Rows<D>& rows, 
         op.lse[(first + row) * op.heads + blockIdx.y] = rows.max[m][half] * op.scale + logf(sum);
 #pragma unroll
       for (int n = 0; n < D / 8; ++n) {
-        const float* pair = &rows.out[m][n / 2][n % 2][2 * half];
+        const float* pair = &rows.out[n / 2][m][n % 2][2 * half];
         store<2>(memory + row * kPitch<bf16, D> + n * 8 + lane % 4 * 2, {pair[0] * share, pair[1] * share});
       }
     }
