@@ -12,10 +12,8 @@ mod cuda;
 #[cfg(kernels)]
 mod driver;
 #[cfg(feature = "emulator")]
-#[allow(unsafe_code)]
 mod emulator;
 #[cfg(kernels)]
-#[allow(unsafe_code)]
 pub(crate) mod kernels;
 #[cfg(kernels)]
 mod matrix;
