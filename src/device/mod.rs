@@ -6,6 +6,9 @@
 
 #[cfg(kernels)]
 mod buffer;
+#[cfg(feature = "cuda")]
+#[allow(unsafe_code)]
+mod cuda;
 #[cfg(kernels)]
 mod driver;
 #[cfg(feature = "emulator")]
