@@ -103,6 +103,11 @@ template <> inline bf16 from_float<bf16>(float v) {
   return {uint16_t((bits + 0x7fff + (bits >> 16 & 1)) >> 16)};
 }
 
+// Two values in one register, the first in the low half.
+inline unsigned pack_bf16(float low, float high) { return from_float<bf16>(low).bits | unsigned(from_float<bf16>(high).bits) << 16; }
+inline float low_float(unsigned pair) { return __uint_as_float(pair << 16); }
+inline float high_float(unsigned pair) { return __uint_as_float(pair & 0xffff0000u); }
+
 inline float rsqrtf(float v) { return 1.0f / std::sqrt(v); }
 inline int __popc(unsigned v) { return __builtin_popcount(v); }
 inline int __ffs(int v) { return __builtin_ffs(v); }

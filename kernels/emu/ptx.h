@@ -95,3 +95,9 @@ template <int N> void cp_async_wait() {
   }
   me.copies.erase(me.copies.begin(), me.copies.begin() + ptrdiff_t(landed));
 }
+
+// 2^x to 2 ulp; results below the normal numbers are 0.
+inline float exp2_approx(float x) {
+  const float y = std::exp2(x);
+  return y < 0x1p-126f ? 0.0f : y;
+}
