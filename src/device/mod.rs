@@ -6,13 +6,14 @@
 
 #[cfg(kernels)]
 mod buffer;
+#[cfg(feature = "cuda")]
+#[allow(unsafe_code)]
+mod cuda;
 #[cfg(kernels)]
 mod driver;
 #[cfg(feature = "emulator")]
-#[allow(unsafe_code)]
 mod emulator;
 #[cfg(kernels)]
-#[allow(unsafe_code)]
 pub(crate) mod kernels;
 #[cfg(kernels)]
 mod matrix;
