@@ -13,17 +13,28 @@
 #include <vector>
 
 #include "fiber.h"
+#include "mma.h"
+
+// A `return` after a switch of stacks is mispredicted, so nothing that switches is a call.
+#define __forceinline__ inline __attribute__((always_inline))
 
 struct dim3 { unsigned x = 1, y = 1, z = 1; };
 inline constinit thread_local dim3 threadIdx{0, 0, 0}, blockIdx{0, 0, 0}, blockDim, gridDim;
 
 namespace emu {
 
-constexpr int kLanes = 32, kMaxThreads = 1024;
+constexpr unsigned kLanes = 32, kMaxThreads = 1024;
 
 enum class Collective : uint8_t {
   kEnd, kSyncThreads, kSyncWarp, kShuffle, kShuffleXor, kShuffleUp, kShuffleDown, kBallot, kMma, kLdmatrix, kLdmatrixTrans
 };
+
+inline const char* name_of(Collective collective) {
+  static constexpr const char* kNames[] = {"the kernel's end", "__syncthreads",    "__syncwarp",       "__shfl_sync",
+                                           "__shfl_xor_sync",  "__shfl_up_sync",   "__shfl_down_sync", "__ballot_sync",
+                                           "mma",              "ldmatrix_x4",      "ldmatrix_x4_trans"};
+  return kNames[size_t(collective)];
+}
 
 // A cp.async under way, in the thread's commit group of that number.
 struct Copy {
@@ -32,26 +43,20 @@ struct Copy {
   unsigned bytes, group;
 };
 
-struct Fiber {
+struct alignas(64) Fiber {
   Stack stack;
   std::vector<Copy> copies;  // oldest first
   unsigned commits = 0;
 };
 
-// What a thread passes to mma: d[m][n][4], a[m][4], b[n][2].
-struct Fragments {
-  float* d;
-  const uint32_t *a, *b;
-};
-
 // Of the OS thread, whose launches use it in turn.
 struct Block {
   Fiber* fibers;
-  Stack host;             // the launch that waits for the block
-  int position, threads;  // the running fiber, in the order of turns
-  int step;               // from one position to the next in thread numbers: 1 or -1
-  int round;              // which half of the doubled buffers is written next
-  Collective lane, warp;  // what the running warp's first lane has reached, and what the first warp has
+  Stack host;                  // the launch that waits for the block
+  unsigned position, threads;  // the running fiber, in the order of turns
+  unsigned step;               // from one position to the next in thread numbers: 1 or -1
+  unsigned round;              // which half of the doubled buffers is written next
+  Collective lane, warp;       // what the running warp's first lane has reached, and what the first warp has
   bool shared_used;
   unsigned char* shared;
   size_t shared_bytes;
@@ -60,30 +65,28 @@ struct Block {
   uint64_t values[2][kLanes];
   unsigned ballots[2];
   alignas(16) unsigned char matrices[2][4][8][16];
-  const void* rows[kLanes];
-  Fragments fragments[kLanes];
+  Operands operands;
 };
 inline constinit thread_local Block block{};
 
 // Ends the launch with this reason; the block's fibers are abandoned. In launch.cpp.
 [[noreturn, gnu::format(printf, 1, 2), gnu::cold]] void fail(const char* format, ...);
-[[noreturn, gnu::cold]] void fail_mixed(Collective mine, Collective theirs, int their_position, const char* of);
-const char* name_of(Collective collective);
+[[noreturn, gnu::cold]] void fail_mixed(Collective mine, Collective theirs, unsigned their_position, const char* of);
 
-inline int lane_id() { return int(threadIdx.x) % kLanes; }
+inline unsigned lane_id() { return threadIdx.x % kLanes; }
 inline Fiber& self() { return block.fibers[block.position]; }
 
-// Gives the turn to the fiber `by` positions on.
-inline void go(int by) {
+// Gives the turn to the fiber `by` positions on; back, where `by` wraps around.
+__forceinline__ void go(unsigned by) {
   Stack& from = self().stack;
   block.position += by;
-  threadIdx.x += unsigned(by * block.step);
+  threadIdx.x += by * block.step;
   switch_stack(from, self().stack);
 }
 
 // Notes that this lane has come; true for the last of its warp.
-inline bool arrive(Collective collective) {
-  const int turn = block.position % kLanes;
+__forceinline__ bool arrive(Collective collective) {
+  const unsigned turn = block.position % kLanes;
   if (turn == 0) block.lane = collective;
   else if (block.lane != collective) [[unlikely]]
     fail_mixed(collective, block.lane, block.position - turn, "warp");
@@ -91,14 +94,14 @@ inline bool arrive(Collective collective) {
 }
 
 // Returns when all lanes of the warp have come; the last of them runs `together` for all.
-template <class Together> inline void meet_warp(Collective collective, Together together) {
+template <class Together> __forceinline__ void meet_warp(Collective collective, Together together) {
   if (!arrive(collective)) return go(1);
   together();
   go(1 - kLanes);
 }
 
 // Notes that this thread has come to a block's collective; true for the last of the block.
-inline bool arrive_block(Collective collective) {
+__forceinline__ bool arrive_block(Collective collective) {
   if (arrive(collective)) {
     if (block.position == kLanes - 1) block.warp = collective;
     else if (block.warp != collective) [[unlikely]]

@@ -10,51 +10,50 @@
 
 #define __global__
 #define __device__
-#define __forceinline__ inline __attribute__((always_inline))
 #define __launch_bounds__(...)
 #pragma GCC diagnostic ignored "-Wunknown-pragmas"  // unroll
 
-inline void __syncthreads() {
+__forceinline__ void __syncthreads() {
   using namespace emu;
   if (arrive_block(Collective::kSyncThreads)) go(1 - block.threads);
   else go(1);
 }
 
-inline void __syncwarp(unsigned mask = 0xffffffffu) {
+__forceinline__ void __syncwarp(unsigned mask = 0xffffffffu) {
   emu::check_mask(emu::Collective::kSyncWarp, mask);
   emu::meet_warp(emu::Collective::kSyncWarp, [] {});
 }
 
 namespace emu {
-// Returns the value of lane `source`, which may be any number: its low five bits count.
-template <class T> T exchange(Collective collective, unsigned mask, T value, int source) {
+// Returns lane `source`'s value. As in the PTX ISA, only the low five bits of a lane or a distance count.
+template <class T> __forceinline__ T exchange(Collective collective, unsigned mask, T value, unsigned source) {
   static_assert(std::is_arithmetic_v<T> && (sizeof(T) == 4 || sizeof(T) == 8), "shuffles move 4 or 8 bytes");
   check_mask(collective, mask);
   uint64_t* values = block.values[block.round];
   std::memcpy(&values[lane_id()], &value, sizeof(T));
   meet_warp(collective, [] { block.round ^= 1; });
-  std::memcpy(&value, &values[source % kLanes], sizeof(T));
+  std::memcpy(&value, &values[source], sizeof(T));
   return value;
 }
 }  // namespace emu
 
-template <class T> T __shfl_sync(unsigned mask, T value, int source) {
-  return emu::exchange(emu::Collective::kShuffle, mask, value, source & 31);
+template <class T> __forceinline__ T __shfl_sync(unsigned mask, T value, int source) {
+  return emu::exchange(emu::Collective::kShuffle, mask, value, unsigned(source) % 32);
 }
-template <class T> T __shfl_xor_sync(unsigned mask, T value, int lane_mask) {
-  return emu::exchange(emu::Collective::kShuffleXor, mask, value, emu::lane_id() ^ (lane_mask & 31));
+template <class T> __forceinline__ T __shfl_xor_sync(unsigned mask, T value, int lane_mask) {
+  return emu::exchange(emu::Collective::kShuffleXor, mask, value, emu::lane_id() ^ unsigned(lane_mask) % 32);
 }
 // Lanes without a source keep their value.
-template <class T> T __shfl_up_sync(unsigned mask, T value, unsigned delta) {
-  const int lane = emu::lane_id(), source = lane - int(delta & 31);
-  return emu::exchange(emu::Collective::kShuffleUp, mask, value, source < 0 ? lane : source);
+template <class T> __forceinline__ T __shfl_up_sync(unsigned mask, T value, unsigned delta) {
+  const unsigned lane = emu::lane_id(), by = delta % 32;
+  return emu::exchange(emu::Collective::kShuffleUp, mask, value, by > lane ? lane : lane - by);
 }
-template <class T> T __shfl_down_sync(unsigned mask, T value, unsigned delta) {
-  const int lane = emu::lane_id(), source = lane + int(delta & 31);
+template <class T> __forceinline__ T __shfl_down_sync(unsigned mask, T value, unsigned delta) {
+  const unsigned lane = emu::lane_id(), source = lane + delta % 32;
   return emu::exchange(emu::Collective::kShuffleDown, mask, value, source > 31 ? lane : source);
 }
 
-inline unsigned __ballot_sync(unsigned mask, int predicate) {
+__forceinline__ unsigned __ballot_sync(unsigned mask, int predicate) {
   using namespace emu;
   check_mask(Collective::kBallot, mask);
   unsigned& votes = block.ballots[block.round];

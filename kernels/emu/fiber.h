@@ -28,7 +28,7 @@ struct Stack {
 extern "C" void toedit_emu_switch(void** from, void* to) __asm__("toedit_emu_switch");
 
 // Returns when something switches back to `from`.
-inline void switch_stack(Stack& from, const Stack& to) {
+[[gnu::always_inline]] inline void switch_stack(Stack& from, const Stack& to) {
 #if EMU_ASAN
   __sanitizer_start_switch_fiber(&from.fake, to.bottom, to.size);
 #endif

@@ -1,49 +1,67 @@
 // The instructions of gpu/ptx.cuh, on the host.
 #pragma once
 #include "cuda.h"
-#include "mma.h"
+
+// D[i][j] += A[i]·B[j]: M·N mma_m16n8k16 that the emulator executes as one, in much less time.
+template <int M, int N>
+__forceinline__ void mma_tiles(float (&d)[M][N][4], const uint32_t (&a)[M][4], const uint32_t (&b)[N][2]) {
+  static_assert(M <= 8 && N <= 8 && M * N <= emu::kMaxTiles);
+  using namespace emu;
+  Operands& warp = block.operands;
+  const unsigned lane = lane_id(), group = lane / 4, pair = lane % 4 * 2;
+#pragma GCC unroll 32
+  for (int i = 0; i < M; ++i)
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; ++r) warp.a[i][r][lane] = a[i][r];
+#pragma GCC unroll 32
+  for (int j = 0; j < N; ++j)
+#pragma GCC unroll 4
+    for (int r = 0; r < 2; ++r) {
+      warp.b[j][r * 8 + pair][group] = __uint_as_float(b[j][r] << 16);
+      warp.b[j][r * 8 + pair + 1][group] = __uint_as_float(b[j][r] & 0xffff0000u);
+    }
+#pragma GCC unroll 32
+  for (int t = 0; t < M * N; ++t)
+#pragma GCC unroll 4
+    for (int r = 0; r < 2; ++r) std::memcpy(&warp.d[t][r][group][pair], &d[t / N][t % N][r * 2], 8);
+  meet_warp(Collective::kMma, [] { multiply(block.operands, M, N); });
+#pragma GCC unroll 32
+  for (int t = 0; t < M * N; ++t)
+#pragma GCC unroll 4
+    for (int r = 0; r < 2; ++r) std::memcpy(&d[t / N][t % N][r * 2], &warp.d[t][r][group][pair], 8);
+}
 
 // D += A·B: A 16×16 row-major, B 16×8 column-major, fragments as in the PTX ISA. Each element adds its 16 products to
 // D's in float, k ascending; a tensor core adds them in another order and truncates, so its results differ in the last bits.
-inline void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-  using namespace emu;
-  block.fragments[lane_id()] = {d, a, b};
-  meet_warp(Collective::kMma, [] { multiply_warp(block.fragments, 1, 1); });
-}
-
-// D[i][j] += A[i]·B[j]: M·N mma_m16n8k16 that the emulator executes as one, which saves most of its time.
-template <int M, int N>
-inline void mma_tiles(float (&d)[M][N][4], const uint32_t (&a)[M][4], const uint32_t (&b)[N][2]) {
-  using namespace emu;
-  block.fragments[lane_id()] = {d[0][0], a[0], b[0]};
-  meet_warp(Collective::kMma, [] { multiply_warp(block.fragments, M, N); });
+__forceinline__ void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  mma_tiles<1, 1>(reinterpret_cast<float (&)[1][1][4]>(d), reinterpret_cast<const uint32_t (&)[1][4]>(a),
+                  reinterpret_cast<const uint32_t (&)[1][2]>(b));
 }
 
 namespace emu {
-// All lanes bring a row of 16 bytes; the result holds until their next collective but one.
-inline const unsigned char (*gather_rows(Collective collective, const void* row))[8][16] {
+// Each lane brings a row of 16 bytes, read as it comes; the result holds until the warp's next collective but one.
+__forceinline__ const unsigned char (*gather_rows(Collective collective, const void* row))[8][16] {
   check_shared(name_of(collective), row);
-  block.rows[lane_id()] = row;
-  const unsigned char (*matrices)[8][16] = block.matrices[block.round];
-  meet_warp(collective, [] {
-    for (int i = 0; i < kLanes; ++i) std::memcpy(block.matrices[block.round][i / 8][i % 8], block.rows[i], 16);
-    block.round ^= 1;
-  });
+  auto* matrices = block.matrices[block.round];
+  std::memcpy(matrices[lane_id() / 8][lane_id() % 8], row, 16);
+  meet_warp(collective, [] { block.round ^= 1; });
   return matrices;
 }
 }  // namespace emu
 
 // Four 8×8 matrices of 16-bit values; lane 8·i + r points at row r of matrix i, on 16 bytes.
-inline void ldmatrix_x4(uint32_t (&r)[4], const void* row) {
+__forceinline__ void ldmatrix_x4(uint32_t (&r)[4], const void* row) {
   const auto matrices = emu::gather_rows(emu::Collective::kLdmatrix, row);
-  const int lane = emu::lane_id();
+  const unsigned lane = emu::lane_id();
+#pragma GCC unroll 4
   for (int i = 0; i < 4; ++i) std::memcpy(&r[i], &matrices[i][lane / 4][lane % 4 * 4], 4);
 }
 
 // The same, each matrix transposed.
-inline void ldmatrix_x4_trans(uint32_t (&r)[4], const void* row) {
+__forceinline__ void ldmatrix_x4_trans(uint32_t (&r)[4], const void* row) {
   const auto matrices = emu::gather_rows(emu::Collective::kLdmatrixTrans, row);
-  const int lane = emu::lane_id();
+  const unsigned lane = emu::lane_id();
+#pragma GCC unroll 4
   for (int i = 0; i < 4; ++i) {
     uint16_t low, high;
     std::memcpy(&low, &matrices[i][lane % 4 * 2][lane / 4 * 2], 2);
