@@ -10,6 +10,7 @@ use crate::{FOLDER, Module, Result, files, write};
 pub fn compile(modules: &[Module], out: &Path) -> Result<()> {
     let mut build = cc::Build::new();
     build.cpp(true).std("c++20").include(FOLDER).opt_level(2).warnings(true).extra_warnings(true);
+    build.flag("-Wno-unknown-pragmas"); // unroll
     println!("cargo::rerun-if-env-changed=TOEDIT_EMULATOR_SANITIZE");
     if let Ok(sanitizers) = env::var("TOEDIT_EMULATOR_SANITIZE") {
         build.flag(format!("-fsanitize={sanitizers}")).flag("-fno-omit-frame-pointer");

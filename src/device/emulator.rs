@@ -1,6 +1,7 @@
 //! The kernels on the host: the emulator of `kernels/emu` behind the driver's trait.
 //!
 //! Memory is filled with NaN and surrounded by guard bytes, which are checked after every launch.
+#![allow(unsafe_code)]
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char, c_void};

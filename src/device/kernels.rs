@@ -1,4 +1,5 @@
 //! The kernels' typed launchers, generated from their signatures.
+#![allow(unsafe_code)]
 
 use std::ffi::c_void;
 

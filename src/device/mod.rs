@@ -6,13 +6,14 @@
 
 #[cfg(kernels)]
 mod buffer;
+#[cfg(feature = "cuda")]
+#[allow(unsafe_code)]
+mod cuda;
 #[cfg(kernels)]
 mod driver;
 #[cfg(feature = "emulator")]
-#[allow(unsafe_code)]
 mod emulator;
 #[cfg(kernels)]
-#[allow(unsafe_code)]
 pub(crate) mod kernels;
 #[cfg(kernels)]
 mod matrix;
@@ -29,7 +30,7 @@ pub use driver::{Address, Grid, Mark};
 #[cfg(feature = "emulator")]
 pub use emulator::Schedule;
 #[cfg(kernels)]
-pub use matrix::{Matrix, Rows, stride};
+pub use matrix::{Bias, Matrix, Rows, stride};
 #[cfg(kernels)]
 pub use queue::Queue;
 
