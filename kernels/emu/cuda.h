@@ -132,6 +132,13 @@ inline unsigned __ballot_sync(unsigned, int predicate) {
   });
   return frame.out;
 }
+inline int min(int a, int b) { return a < b ? a : b; }
+inline int max(int a, int b) { return a > b ? a : b; }
+inline int __popc(unsigned v) { return __builtin_popcount(v); }
+inline int __ffs(int v) { return __builtin_ffs(v); }
+inline int __clz(int v) { return v == 0 ? 32 : __builtin_clz(unsigned(v)); }
+inline unsigned __float_as_uint(float v) { unsigned bits; std::memcpy(&bits, &v, 4); return bits; }
+inline float __uint_as_float(unsigned bits) { float v; std::memcpy(&v, &bits, 4); return v; }
 template <class T> T* dynamic_shared() { return reinterpret_cast<T*>(emu::block.shared.data()); }
 template <class T> T atomicAdd(T* p, T v) { T old = *p; *p += v; return old; }
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
