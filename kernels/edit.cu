@@ -16,11 +16,11 @@
 //
 // Bytes moved: 4·V/256 for each row resampled and pass over its tiles, 1 KB for each (row, tile) pair; whole rows (top-p, full,
 // k above 32) cost 4·V a pass, of which the bisection of ranks makes 30 or so.
+#include "head.cuh"
 #include "random.cuh"
 #include "reduce.cuh"
 
-constexpr int kTile = 256;
-//constexpr int kMaxProposals = 64;
+constexpr int kMaxProposals = 64;
 
 // One byte a row. A draw without candidates turns kDrawn into kNoAlternative.
 enum Outcome : uint8_t { kKept, kNotEditable, kDropped, kNoAlternative, kDrawn, kNotFinite };
@@ -106,24 +106,27 @@ __device__ __forceinline__ double warp_scan(double v) {
 }
 
 // The first of `n` indices at which the running weight passes u times the total; never past the last with weight, −1 where
-// none has. Called by one warp, with the same arguments in every lane.
-template <class Weight> __device__ int warp_pick(int n, double u, Weight weight) {
-  const int lane = threadIdx.x % kWarp;
-  const auto weight_at = [&](int index) { return index < n ? weight(index) : 0.0; };
-  double total = 0.0;
-  for (int start = 0; start < n; start += kWarp) total += warp_reduce<Sum>(weight_at(start + lane));
-  const double target = u * total;
-  double running = 0.0;
+// none has. By one warp, each lane summing a run of indices.
+template <class F> __device__ int warp_pick(int n, double u, F weight) {
+  const int lane = threadIdx.x % kWarp, share = (n + kWarp - 1) / kWarp, first = lane * share, end = min(n, first + share);
+  double own = 0.0;
+  for (int index = first; index < end; ++index) own += weight(index);
+  const double through = warp_scan(own), before = __shfl_up_sync(kFullWarp, through, 1);
+  const double target = u * __shfl_sync(kFullWarp, through, kWarp - 1);
+  const unsigned positive = __ballot_sync(kFullWarp, own > 0.0);
+  const unsigned passing = __ballot_sync(kFullWarp, own > 0.0 && through > target);
+  if (positive == 0) return -1;
+  const int source = passing != 0 ? __ffs(int(passing)) - 1 : kWarp - 1 - __clz(int(positive));
   int last = -1;
-  for (int start = 0; start < n; start += kWarp) {
-    const double own = weight_at(start + lane), through = running + warp_scan(own);
-    const unsigned positive = __ballot_sync(kFullWarp, own > 0.0);
-    const unsigned passing = __ballot_sync(kFullWarp, own > 0.0 && through > target);
-    if (passing != 0) return start + __ffs(int(passing)) - 1;
-    if (positive != 0) last = start + kWarp - 1 - __clz(int(positive));
-    running = __shfl_sync(kFullWarp, through, kWarp - 1);
+  if (lane == source) {
+    double running = lane > 0 ? before : 0.0;
+    for (int index = first; index < end && (last < 0 || running <= target); ++index) {
+      const double w = weight(index);
+      running += w;
+      if (w > 0.0) last = index;
+    }
   }
-  return last;
+  return __shfl_sync(kFullWarp, last, source);
 }
 
 // A tile's columns: of those that do not stand, and of x, the logit is −∞.
@@ -180,35 +183,53 @@ struct WholeRow {
   }
 };
 
+// What some candidates weigh together, and how many of them have weight.
+struct Weight {
+  double sum;
+  int count;
+
+  __device__ __forceinline__ void add(double weight) {
+    sum += weight;
+    count += weight > 0.0;
+  }
+};
+
+// Over the block, in the order of its warps. `scratch` holds one value per warp.
+__device__ Weight block_sum(Weight own, Weight* scratch) {
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, warps = blockDim.x / kWarp;
+  own = {warp_reduce<Sum>(own.sum), warp_reduce<Sum>(own.count)};
+  if (lane == 0) scratch[warp] = own;
+  __syncthreads();
+  Weight total{0.0, 0};
+  for (int w = 0; w < warps; ++w) total = {total.sum + scratch[w].sum, total.count + scratch[w].count};
+  __syncthreads();
+  return total;
+}
+
 // The first candidate in the order at which the running weight reaches `target` > 0, or the last that has weight; 0 where
 // none has. Weights of 0 are passed over. Bisects the ranks: `above` is the weight of all above `high`, `inside` counts
 // those from `low` to `high`, among which the answer is.
-template <class Weight> __device__ uint64_t first_reaching(WholeRow row, double target, double* scratch, Weight weight) {
-  int* counts = reinterpret_cast<int*>(scratch);
+template <class F> __device__ uint64_t first_reaching(WholeRow row, double target, Weight* scratch, F weight) {
   uint64_t low = 1, high = ~uint64_t(0);
+  const auto weigh = [&](uint64_t from, uint64_t to) {
+    Weight own{0.0, 0};
+    row.each([&](uint64_t rank, uint32_t id, float logit) {
+      if (rank >= from && rank <= to) own.add(weight(rank, id, logit));
+    });
+    return block_sum(own, scratch);
+  };
   double above = 0.0;
-  int inside = 0;
-  row.each([&](uint64_t rank, uint32_t id, float logit) { inside += weight(rank, id, logit) > 0.0; });
-  inside = block_reduce<Sum>(inside, counts);
+  int inside = weigh(low, high).count;
   while (inside > 1) {
     const uint64_t middle = low + (high - low) / 2 + 1;
-    double sum = 0.0;
-    int upper = 0;
-    row.each([&](uint64_t rank, uint32_t id, float logit) {
-      if (rank < middle || rank > high) return;
-      const double w = weight(rank, id, logit);
-      sum += w;
-      upper += w > 0.0;
-    });
-    sum = block_reduce<Sum>(sum, scratch);
-    upper = block_reduce<Sum>(upper, counts);
-    if (above + sum >= target || upper == inside) {
+    const Weight upper = weigh(middle, high);
+    if (above + upper.sum >= target || upper.count == inside) {
       low = middle;
-      inside = upper;
+      inside = upper.count;
     } else {
       high = middle - 1;
-      above += sum;
-      inside -= upper;
+      above += upper.sum;
+      inside -= upper.count;
     }
   }
   uint64_t found = 0;
@@ -225,14 +246,14 @@ __device__ double log_sum_exp(const float* statistics) {
 }
 
 // The last candidate of the k largest, or of the smallest prefix of the order whose softmax mass reaches `mass` (k = 0).
-__device__ uint64_t last_candidate(WholeRow row, int k, double mass, const float* statistics, double* scratch) {
+__device__ uint64_t last_candidate(WholeRow row, int k, double mass, const float* statistics, Weight* scratch) {
   if (k > 0) return first_reaching(row, k, scratch, [](uint64_t, uint32_t, float) { return 1.0; });
   const double lse = log_sum_exp(statistics);
   return first_reaching(row, mass, scratch, [=](uint64_t, uint32_t, float logit) { return exp(double(logit) - lse); });
 }
 
 // One draw among the candidates down to `last`.
-__device__ uint64_t draw_prefix(WholeRow whole, const Row& row, uint64_t last, double temperature, double* scratch) {
+__device__ uint64_t draw_prefix(WholeRow whole, const Row& row, uint64_t last, double temperature, Weight* scratch) {
   float largest = -INFINITY;
   whole.each([&](uint64_t rank, uint32_t id, float logit) {
     if (rank >= last && row.allows(id)) largest = fmaxf(largest, logit);
@@ -241,9 +262,9 @@ __device__ uint64_t draw_prefix(WholeRow whole, const Row& row, uint64_t last, d
   const auto weight = [&](uint64_t rank, uint32_t id, float logit) {
     return rank >= last && row.allows(id) ? power(logit, largest, temperature) : 0.0;
   };
-  double total = 0.0;
-  whole.each([&](uint64_t rank, uint32_t id, float logit) { total += weight(rank, id, logit); });
-  total = block_reduce<Sum>(total, scratch);
+  Weight own{0.0, 0};
+  whole.each([&](uint64_t rank, uint32_t id, float logit) { own.add(weight(rank, id, logit)); });
+  const double total = block_sum(own, scratch).sum;
   return first_reaching(whole, uniform(row.random.draw(0).first) * total, scratch, weight);
 }
 
@@ -417,7 +438,7 @@ extern "C" __global__ void __launch_bounds__(128) edit_top_k(const float* logits
 
 // top-k (k > 0) or top-p (k = 0) from whole rows of logits, each `stride` apart. A block for each row.
 extern "C" __global__ void __launch_bounds__(1024) edit_prefix(const float* logits, int stride, int k, double mass, double temperature, const int* drawn, const int* counts, const float* statistics, const uint32_t* targets, const uint32_t* origins, const uint32_t* masks, int V, uint64_t seed, uint32_t tag, uint8_t* outcomes, uint32_t* new_ids, float* new_logits) {
-  double* scratch = dynamic_shared<double>();
+  Weight* scratch = dynamic_shared<Weight>();
   if (int(blockIdx.x) >= counts[0]) return;
   const int index = drawn[blockIdx.x];
   const Row row = row_at(index, statistics, targets, origins, masks, V, seed, tag);
@@ -458,4 +479,44 @@ extern "C" __global__ void __launch_bounds__(512) edit_full(const float* logits,
   if (bin == 0) result = candidate(row.target, row.original);
   if (bin > 0) result = columns(bin - 1).draw(temperature, uniform(words.second));
   if (threadIdx.x == 0) settle(index, result, outcomes, new_ids, new_logits);
+}
+
+// rejection: proposals from all of x and the tiles, by the head's masses Σ e^{(l−max)/T} [rows, tiles]; the first that is
+// allowed stands. Of the vocabulary only the tiles proposed are computed, with the head's bits. A block for each row, whose
+// warps do the same. Shared: 1 + tiles doubles, 256 floats, then what head_tile_row takes.
+template <class T> __device__ void edit_reject(const T* hidden, int hidden_stride, const T* weight, int weight_stride, int C, int V, const float* maxima, const float* masses, double temperature, const int* drawn, const int* counts, const float* statistics, const uint32_t* targets, const uint32_t* origins, const uint32_t* masks, uint64_t seed, uint32_t tag, uint8_t* outcomes, uint32_t* new_ids, float* new_logits) {
+  if (int(blockIdx.x) >= counts[0]) return;
+  const int index = drawn[blockIdx.x];
+  const Row row = row_at(index, statistics, targets, origins, masks, V, seed, tag);
+  const int tiles = (V + kTile - 1) / kTile, bins = 1 + tiles;
+  double* shares = dynamic_shared<double>();
+  float* logits = reinterpret_cast<float*>(shares + bins);
+  maxima += size_t(index) * tiles;
+  masses += size_t(index) * tiles;
+  float top = row.target;
+  for (int tile = threadIdx.x; tile < tiles; tile += blockDim.x) top = fmaxf(top, maxima[tile]);
+  top = block_reduce<Max>(top, logits);
+  for (int bin = threadIdx.x; bin < bins; bin += blockDim.x)
+    shares[bin] = bin > 0 ? masses[bin - 1] * power(maxima[bin - 1], top, temperature) : power(row.target, top, temperature);
+  uint64_t proposal = 0;
+  for (int i = 0; i < kMaxProposals && proposal == 0; ++i) {
+    __syncthreads();
+    const Words words = row.random.draw(i);
+    const int bin = warp_pick(bins, uniform(words.first), [&](int bin) { return shares[bin]; });
+    if (bin == 0) proposal = candidate(row.target, row.original);
+    if (bin > 0) {
+      head_tile_row<T>(hidden + size_t(index) * hidden_stride, weight, weight_stride, C, V, bin - 1, logits);
+      __syncthreads();
+      proposal = columns_of(logits, bin - 1, row.original, [](uint32_t) { return true; }).draw(temperature, uniform(words.second));
+    }
+    if (proposal != 0 && !row.allows(id_of(proposal))) proposal = 0;
+  }
+  if (threadIdx.x == 0) settle(index, proposal, outcomes, new_ids, new_logits);
+}
+
+extern "C" __global__ void __launch_bounds__(256) edit_reject_f32(const float* hidden, int hidden_stride, const float* weight, int weight_stride, int C, int V, const float* maxima, const float* masses, double temperature, const int* drawn, const int* counts, const float* statistics, const uint32_t* targets, const uint32_t* origins, const uint32_t* masks, uint64_t seed, uint32_t tag, uint8_t* outcomes, uint32_t* new_ids, float* new_logits) {
+  edit_reject(hidden, hidden_stride, weight, weight_stride, C, V, maxima, masses, temperature, drawn, counts, statistics, targets, origins, masks, seed, tag, outcomes, new_ids, new_logits);
+}
+extern "C" __global__ void __launch_bounds__(256) edit_reject_bf16(const bf16* hidden, int hidden_stride, const bf16* weight, int weight_stride, int C, int V, const float* maxima, const float* masses, double temperature, const int* drawn, const int* counts, const float* statistics, const uint32_t* targets, const uint32_t* origins, const uint32_t* masks, uint64_t seed, uint32_t tag, uint8_t* outcomes, uint32_t* new_ids, float* new_logits) {
+  edit_reject(hidden, hidden_stride, weight, weight_stride, C, V, maxima, masses, temperature, drawn, counts, statistics, targets, origins, masks, seed, tag, outcomes, new_ids, new_logits);
 }
