@@ -62,8 +62,8 @@ __device__ __forceinline__ float logit_of(uint64_t rank) {
 // ---- one row
 
 // e^{(l−l₀)/T}, 0 for −∞ whatever l₀ is.
-__device__ __forceinline__ double power(float logit, float largest, double temperature) {
-  return logit == -INFINITY ? 0.0 : exp((double(logit) - double(largest)) / temperature);
+__device__ __forceinline__ double power(float logit, float largest, double inverse_temperature) {
+  return logit == -INFINITY ? 0.0 : exp((double(logit) - double(largest)) * inverse_temperature);
 }
 
 struct Row {
@@ -144,29 +144,29 @@ template <class Stands> struct Columns {
   // By one warp, as what follows.
   __device__ float largest() const {
     float largest = -INFINITY;
-    for (int column = threadIdx.x % kWarp; column < kTile; column += kWarp) largest = fmaxf(largest, logit(column));
+    for (int column = threadIdx.x % kWarp; column < kVocabularyTile; column += kWarp) largest = fmaxf(largest, logit(column));
     return warp_reduce<Max>(largest);
   }
 
-  __device__ __forceinline__ double weight(int column, float largest, double temperature) const {
-    return power(logit(column), largest, temperature);
+  __device__ __forceinline__ double weight(int column, float largest, double inverse_temperature) const {
+    return power(logit(column), largest, inverse_temperature);
   }
 
-  __device__ double mass(float largest, double temperature) const {
+  __device__ double mass(float largest, double inverse_temperature) const {
     double mass = 0.0;
-    for (int column = threadIdx.x % kWarp; column < kTile; column += kWarp) mass += weight(column, largest, temperature);
+    for (int column = threadIdx.x % kWarp; column < kVocabularyTile; column += kWarp) mass += weight(column, largest, inverse_temperature);
     return warp_reduce<Sum>(mass);
   }
 
-  __device__ uint64_t draw(double temperature, double u) const {
+  __device__ uint64_t draw(double inverse_temperature, double u) const {
     const float top = largest();
-    const int column = warp_pick(kTile, u, [&](int column) { return weight(column, top, temperature); });
+    const int column = warp_pick(kVocabularyTile, u, [&](int column) { return weight(column, top, inverse_temperature); });
     return column < 0 ? 0 : candidate(logits[column], first + column);
   }
 };
 
 template <class Stands> __device__ __forceinline__ Columns<Stands> columns_of(const float* logits, int tile, uint32_t original, Stands stands) {
-  return {logits, uint32_t(tile) * kTile, original, stands};
+  return {logits, uint32_t(tile) * kVocabularyTile, original, stands};
 }
 
 // ---- drawing by a block, from a whole row
@@ -253,14 +253,14 @@ __device__ uint64_t last_candidate(WholeRow row, int k, double mass, const float
 }
 
 // One draw among the candidates down to `last`.
-__device__ uint64_t draw_prefix(WholeRow whole, const Row& row, uint64_t last, double temperature, Weight* scratch) {
+__device__ uint64_t draw_prefix(WholeRow whole, const Row& row, uint64_t last, double inverse_temperature, Weight* scratch) {
   float largest = -INFINITY;
   whole.each([&](uint64_t rank, uint32_t id, float logit) {
     if (rank >= last && row.allows(id)) largest = fmaxf(largest, logit);
   });
   largest = block_reduce<Max>(largest, reinterpret_cast<float*>(scratch));
   const auto weight = [&](uint64_t rank, uint32_t id, float logit) {
-    return rank >= last && row.allows(id) ? power(logit, largest, temperature) : 0.0;
+    return rank >= last && row.allows(id) ? power(logit, largest, inverse_temperature) : 0.0;
   };
   Weight own{0.0, 0};
   whole.each([&](uint64_t rank, uint32_t id, float logit) { own.add(weight(rank, id, logit)); });
@@ -308,7 +308,7 @@ extern "C" __global__ void __launch_bounds__(256) edit_decide(const float* stati
 
 // drawn [at most rows]: the rows to resample, ascending. counts [chunks]: how many of them each chunk of `capacity` holds.
 // One block.
-extern "C" __global__ void __launch_bounds__(1024) edit_compact(const uint8_t* outcomes, int rows, int capacity, int chunks, int* drawn, int* counts) {
+extern "C" __global__ void __launch_bounds__(1024) edit_compact(const uint8_t* outcomes, int rows, int capacity, int chunks, uint32_t* drawn, uint32_t* counts) {
   int* totals = dynamic_shared<int>();
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, warps = blockDim.x / kWarp;
   const int share = (rows + int(blockDim.x) - 1) / int(blockDim.x) * kWarp;
@@ -338,9 +338,9 @@ extern "C" __global__ void __launch_bounds__(1024) edit_compact(const uint8_t* o
 
 // chosen [capacity, slots]: for each row drawn the `slots` <= tiles tiles with the largest maxima (ties to the lower tile),
 // ascending. A warp for each row.
-extern "C" __global__ void __launch_bounds__(128) edit_tiles(const float* maxima, int tiles, const int* drawn, const int* counts, int slots, int* chosen) {
+extern "C" __global__ void __launch_bounds__(128) edit_tiles(const float* maxima, int tiles, const uint32_t* drawn, const uint32_t* counts, int slots, uint32_t* chosen) {
   const int slot = (blockIdx.x * blockDim.x + threadIdx.x) / kWarp, lane = threadIdx.x % kWarp;
-  if (slot >= counts[0]) return;
+  if (slot >= int(counts[0])) return;
   maxima += size_t(drawn[slot]) * tiles;
   chosen += size_t(slot) * slots;
   uint64_t last = ~uint64_t(0);
@@ -363,17 +363,17 @@ extern "C" __global__ void __launch_bounds__(128) edit_tiles(const float* maxima
 
 // For tile t = blockIdx.x the pairs (row, slot) that want it, in the order of rows: pairs[t·capacity ..], each row·slots + slot,
 // and their number, pair_counts[t].
-extern "C" __global__ void __launch_bounds__(256) edit_group(const int* chosen, const int* counts, int slots, int capacity, int* pairs, int* pair_counts) {
+extern "C" __global__ void __launch_bounds__(256) edit_group(const uint32_t* chosen, const uint32_t* counts, int slots, int capacity, uint32_t* pairs, uint32_t* pair_counts) {
   int* totals = dynamic_shared<int>();
   const int tile = blockIdx.x, lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, warps = blockDim.x / kWarp;
-  const int rows = counts[0];
+  const int rows = int(counts[0]);
   pairs += size_t(tile) * capacity;
   int filled = 0;
   for (int start = 0; start < rows; start += blockDim.x) {
     const int row = start + threadIdx.x;
     int slot = 0;
-    while (row < rows && slot < slots && chosen[size_t(row) * slots + slot] < tile) ++slot;
-    const bool wants = row < rows && slot < slots && chosen[size_t(row) * slots + slot] == tile;
+    while (row < rows && slot < slots && int(chosen[size_t(row) * slots + slot]) < tile) ++slot;
+    const bool wants = row < rows && slot < slots && int(chosen[size_t(row) * slots + slot]) == tile;
     const unsigned found = __ballot_sync(kFullWarp, wants);
     if (lane == 0) totals[warp] = __popc(found);
     __syncthreads();
@@ -391,8 +391,8 @@ extern "C" __global__ void __launch_bounds__(256) edit_group(const int* chosen, 
 // The best candidate of a tile below a rank, but x. By one warp.
 __device__ uint64_t best_below(uint64_t bound, const float* logits, int tile, uint32_t original) {
   uint64_t best = 0;
-  for (int column = threadIdx.x % kWarp; column < kTile; column += kWarp) {
-    const uint32_t id = uint32_t(tile) * kTile + column;
+  for (int column = threadIdx.x % kWarp; column < kVocabularyTile; column += kWarp) {
+    const uint32_t id = uint32_t(tile) * kVocabularyTile + column;
     const uint64_t rank = candidate(logits[column], id);
     if (id != original && rank < bound) best = Largest::merge(best, rank);
   }
@@ -400,11 +400,11 @@ __device__ uint64_t best_below(uint64_t bound, const float* logits, int tile, ui
 }
 
 // The k <= 32 largest of a row, the best in lane 0. By one warp, lane s holding what is left of slot s.
-__device__ uint64_t largest_of(int k, const float* logits, const int* chosen, int slots, const Row& row) {
+__device__ uint64_t largest_of(int k, const float* logits, const uint32_t* chosen, int slots, const Row& row) {
   const int lane = threadIdx.x % kWarp;
   uint64_t left = 0, original = candidate(row.target, row.original), own = 0;
   for (int slot = 0; slot < slots; ++slot) {
-    const uint64_t best = best_below(~uint64_t(0), logits + size_t(slot) * kTile, chosen[slot], row.original);
+    const uint64_t best = best_below(~uint64_t(0), logits + size_t(slot) * kVocabularyTile, chosen[slot], row.original);
     if (lane == slot) left = best;
   }
   for (int i = 0; i < k; ++i) {
@@ -415,7 +415,7 @@ __device__ uint64_t largest_of(int k, const float* logits, const int* chosen, in
       original = 0;
     } else {
       const int slot = __ffs(int(__ballot_sync(kFullWarp, left == best))) - 1;
-      const uint64_t next = best_below(best, logits + size_t(slot) * kTile, chosen[slot], row.original);
+      const uint64_t next = best_below(best, logits + size_t(slot) * kVocabularyTile, chosen[slot], row.original);
       if (lane == slot) left = next;
     }
     if (lane == i) own = best;
@@ -424,46 +424,46 @@ __device__ uint64_t largest_of(int k, const float* logits, const int* chosen, in
 }
 
 // top-k for k <= 32 from the logits [capacity, slots, 256] of the chosen tiles. A warp for each row.
-extern "C" __global__ void __launch_bounds__(128) edit_top_k(const float* logits, const int* chosen, int slots, int k, double temperature, const int* drawn, const int* counts, const float* statistics, const uint32_t* targets, const uint32_t* origins, const uint32_t* masks, int V, uint64_t seed, uint32_t tag, uint8_t* outcomes, uint32_t* new_ids, float* new_logits) {
+extern "C" __global__ void __launch_bounds__(128) edit_top_k(const float* logits, const uint32_t* chosen, int slots, int k, double inverse_temperature, const uint32_t* drawn, const uint32_t* counts, const float* statistics, const uint32_t* targets, const uint32_t* origins, const uint32_t* masks, int V, uint64_t seed, uint32_t tag, uint8_t* outcomes, uint32_t* new_ids, float* new_logits) {
   const int slot = (blockIdx.x * blockDim.x + threadIdx.x) / kWarp, lane = threadIdx.x % kWarp;
-  if (slot >= counts[0]) return;
+  if (slot >= int(counts[0])) return;
   const Row row = row_at(drawn[slot], statistics, targets, origins, masks, V, seed, tag);
-  const uint64_t own = largest_of(k, logits + size_t(slot) * slots * kTile, chosen + size_t(slot) * slots, slots, row);
+  const uint64_t own = largest_of(k, logits + size_t(slot) * slots * kVocabularyTile, chosen + size_t(slot) * slots, slots, row);
   const float logit = own != 0 && row.allows(id_of(own)) ? logit_of(own) : -INFINITY;
-  const double weight = power(logit, warp_reduce<Max>(logit), temperature);
+  const double weight = power(logit, warp_reduce<Max>(logit), inverse_temperature);
   const int index = warp_pick(kWarp, uniform(row.random.draw(0).first), [=](int) { return weight; });
   const uint64_t result = __shfl_sync(kFullWarp, own, max(index, 0));
   if (lane == 0) settle(drawn[slot], index < 0 ? 0 : result, outcomes, new_ids, new_logits);
 }
 
 // top-k (k > 0) or top-p (k = 0) from whole rows of logits, each `stride` apart. A block for each row.
-extern "C" __global__ void __launch_bounds__(1024) edit_prefix(const float* logits, int stride, int k, double mass, double temperature, const int* drawn, const int* counts, const float* statistics, const uint32_t* targets, const uint32_t* origins, const uint32_t* masks, int V, uint64_t seed, uint32_t tag, uint8_t* outcomes, uint32_t* new_ids, float* new_logits) {
+extern "C" __global__ void __launch_bounds__(1024, 1) edit_prefix(const float* logits, int stride, int k, double mass, double inverse_temperature, const uint32_t* drawn, const uint32_t* counts, const float* statistics, const uint32_t* targets, const uint32_t* origins, const uint32_t* masks, int V, uint64_t seed, uint32_t tag, uint8_t* outcomes, uint32_t* new_ids, float* new_logits) {
   Weight* scratch = dynamic_shared<Weight>();
-  if (int(blockIdx.x) >= counts[0]) return;
+  if (int(blockIdx.x) >= int(counts[0])) return;
   const int index = drawn[blockIdx.x];
   const Row row = row_at(index, statistics, targets, origins, masks, V, seed, tag);
   const WholeRow whole{logits + size_t(blockIdx.x) * stride, V};
   const uint64_t last = last_candidate(whole, k, mass, statistics + size_t(index) * 3, scratch);
-  const uint64_t result = draw_prefix(whole, row, last, temperature, scratch);
+  const uint64_t result = draw_prefix(whole, row, last, inverse_temperature, scratch);
   if (threadIdx.x == 0) settle(index, result, outcomes, new_ids, new_logits);
 }
 
 // full, from whole rows of logits, each `stride` apart: word 0 picks x or a tile by what may stand there, word 1 a column.
 // A block for each row, whose warps then do the same. Shared: 1 + tiles doubles, 1 + tiles floats, 32 floats.
-extern "C" __global__ void __launch_bounds__(512) edit_full(const float* logits, int stride, double temperature, const int* drawn, const int* counts, const float* statistics, const uint32_t* targets, const uint32_t* origins, const uint32_t* masks, int V, uint64_t seed, uint32_t tag, uint8_t* outcomes, uint32_t* new_ids, float* new_logits) {
-  if (int(blockIdx.x) >= counts[0]) return;
-  const int bins = 1 + (V + kTile - 1) / kTile, lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, warps = blockDim.x / kWarp;
+extern "C" __global__ void __launch_bounds__(512) edit_full(const float* logits, int stride, double inverse_temperature, const uint32_t* drawn, const uint32_t* counts, const float* statistics, const uint32_t* targets, const uint32_t* origins, const uint32_t* masks, int V, uint64_t seed, uint32_t tag, uint8_t* outcomes, uint32_t* new_ids, float* new_logits) {
+  if (int(blockIdx.x) >= int(counts[0])) return;
+  const int bins = 1 + (V + kVocabularyTile - 1) / kVocabularyTile, lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, warps = blockDim.x / kWarp;
   double* masses = dynamic_shared<double>();
   float *maxima = reinterpret_cast<float*>(masses + bins), *scratch = maxima + bins;
   const int index = drawn[blockIdx.x];
   const Row row = row_at(index, statistics, targets, origins, masks, V, seed, tag);
   logits += size_t(blockIdx.x) * stride;
   const auto columns = [&](int tile) {
-    return columns_of(logits + size_t(tile) * kTile, tile, row.original, [&](uint32_t id) { return row.allows(id); });
+    return columns_of(logits + size_t(tile) * kVocabularyTile, tile, row.original, [&](uint32_t id) { return row.allows(id); });
   };
   for (int bin = warp; bin < bins; bin += warps) {
     const float top = bin > 0 ? columns(bin - 1).largest() : row.original_allowed ? row.target : -INFINITY;
-    const double mass = bin > 0 ? columns(bin - 1).mass(top, temperature) : 1.0;
+    const double mass = bin > 0 ? columns(bin - 1).mass(top, inverse_temperature) : 1.0;
     if (lane == 0) {
       maxima[bin] = top;
       masses[bin] = mass;
@@ -474,21 +474,21 @@ extern "C" __global__ void __launch_bounds__(512) edit_full(const float* logits,
   for (int bin = threadIdx.x; bin < bins; bin += blockDim.x) top = fmaxf(top, maxima[bin]);
   top = block_reduce<Max>(top, scratch);
   const Words words = row.random.draw(0);
-  const int bin = warp_pick(bins, uniform(words.first), [&](int bin) { return masses[bin] * power(maxima[bin], top, temperature); });
+  const int bin = warp_pick(bins, uniform(words.first), [&](int bin) { return masses[bin] * power(maxima[bin], top, inverse_temperature); });
   uint64_t result = 0;
   if (bin == 0) result = candidate(row.target, row.original);
-  if (bin > 0) result = columns(bin - 1).draw(temperature, uniform(words.second));
+  if (bin > 0) result = columns(bin - 1).draw(inverse_temperature, uniform(words.second));
   if (threadIdx.x == 0) settle(index, result, outcomes, new_ids, new_logits);
 }
 
 // rejection: proposals from all of x and the tiles, by the head's masses Σ e^{(l−max)/T} [rows, tiles]; the first that is
 // allowed stands. Of the vocabulary only the tiles proposed are computed, with the head's bits. A block for each row, whose
 // warps do the same. Shared: 1 + tiles doubles, 256 floats, then what head_tile_row takes.
-template <class T> __device__ void edit_reject(const T* hidden, int hidden_stride, const T* weight, int weight_stride, int C, int V, const float* maxima, const float* masses, double temperature, const int* drawn, const int* counts, const float* statistics, const uint32_t* targets, const uint32_t* origins, const uint32_t* masks, uint64_t seed, uint32_t tag, uint8_t* outcomes, uint32_t* new_ids, float* new_logits) {
-  if (int(blockIdx.x) >= counts[0]) return;
+template <class T> __device__ void edit_reject(const T* hidden, int hidden_stride, const T* weight, int weight_stride, int C, int V, const float* maxima, const float* masses, double inverse_temperature, const uint32_t* drawn, const uint32_t* counts, const float* statistics, const uint32_t* targets, const uint32_t* origins, const uint32_t* masks, uint64_t seed, uint32_t tag, uint8_t* outcomes, uint32_t* new_ids, float* new_logits) {
+  if (int(blockIdx.x) >= int(counts[0])) return;
   const int index = drawn[blockIdx.x];
   const Row row = row_at(index, statistics, targets, origins, masks, V, seed, tag);
-  const int tiles = (V + kTile - 1) / kTile, bins = 1 + tiles;
+  const int tiles = (V + kVocabularyTile - 1) / kVocabularyTile, bins = 1 + tiles;
   double* shares = dynamic_shared<double>();
   float* logits = reinterpret_cast<float*>(shares + bins);
   maxima += size_t(index) * tiles;
@@ -497,7 +497,7 @@ template <class T> __device__ void edit_reject(const T* hidden, int hidden_strid
   for (int tile = threadIdx.x; tile < tiles; tile += blockDim.x) top = fmaxf(top, maxima[tile]);
   top = block_reduce<Max>(top, logits);
   for (int bin = threadIdx.x; bin < bins; bin += blockDim.x)
-    shares[bin] = bin > 0 ? masses[bin - 1] * power(maxima[bin - 1], top, temperature) : power(row.target, top, temperature);
+    shares[bin] = bin > 0 ? masses[bin - 1] * power(maxima[bin - 1], top, inverse_temperature) : power(row.target, top, inverse_temperature);
   uint64_t proposal = 0;
   for (int i = 0; i < kMaxProposals && proposal == 0; ++i) {
     __syncthreads();
@@ -505,18 +505,17 @@ template <class T> __device__ void edit_reject(const T* hidden, int hidden_strid
     const int bin = warp_pick(bins, uniform(words.first), [&](int bin) { return shares[bin]; });
     if (bin == 0) proposal = candidate(row.target, row.original);
     if (bin > 0) {
-      head_tile_row<T>(hidden + size_t(index) * hidden_stride, weight, weight_stride, C, V, bin - 1, logits);
-      __syncthreads();
-      proposal = columns_of(logits, bin - 1, row.original, [](uint32_t) { return true; }).draw(temperature, uniform(words.second));
+      head_tile_row<T>(logits, hidden + size_t(index) * hidden_stride, weight, bin - 1, V, C, weight_stride);
+      proposal = columns_of(logits, bin - 1, row.original, [](uint32_t) { return true; }).draw(inverse_temperature, uniform(words.second));
     }
     if (proposal != 0 && !row.allows(id_of(proposal))) proposal = 0;
   }
   if (threadIdx.x == 0) settle(index, proposal, outcomes, new_ids, new_logits);
 }
 
-extern "C" __global__ void __launch_bounds__(256) edit_reject_f32(const float* hidden, int hidden_stride, const float* weight, int weight_stride, int C, int V, const float* maxima, const float* masses, double temperature, const int* drawn, const int* counts, const float* statistics, const uint32_t* targets, const uint32_t* origins, const uint32_t* masks, uint64_t seed, uint32_t tag, uint8_t* outcomes, uint32_t* new_ids, float* new_logits) {
-  edit_reject(hidden, hidden_stride, weight, weight_stride, C, V, maxima, masses, temperature, drawn, counts, statistics, targets, origins, masks, seed, tag, outcomes, new_ids, new_logits);
+extern "C" __global__ void __launch_bounds__(256, 3) edit_reject_f32(const float* hidden, int hidden_stride, const float* weight, int weight_stride, int C, int V, const float* maxima, const float* masses, double inverse_temperature, const uint32_t* drawn, const uint32_t* counts, const float* statistics, const uint32_t* targets, const uint32_t* origins, const uint32_t* masks, uint64_t seed, uint32_t tag, uint8_t* outcomes, uint32_t* new_ids, float* new_logits) {
+  edit_reject(hidden, hidden_stride, weight, weight_stride, C, V, maxima, masses, inverse_temperature, drawn, counts, statistics, targets, origins, masks, seed, tag, outcomes, new_ids, new_logits);
 }
-extern "C" __global__ void __launch_bounds__(256) edit_reject_bf16(const bf16* hidden, int hidden_stride, const bf16* weight, int weight_stride, int C, int V, const float* maxima, const float* masses, double temperature, const int* drawn, const int* counts, const float* statistics, const uint32_t* targets, const uint32_t* origins, const uint32_t* masks, uint64_t seed, uint32_t tag, uint8_t* outcomes, uint32_t* new_ids, float* new_logits) {
-  edit_reject(hidden, hidden_stride, weight, weight_stride, C, V, maxima, masses, temperature, drawn, counts, statistics, targets, origins, masks, seed, tag, outcomes, new_ids, new_logits);
+extern "C" __global__ void __launch_bounds__(256, 3) edit_reject_bf16(const bf16* hidden, int hidden_stride, const bf16* weight, int weight_stride, int C, int V, const float* maxima, const float* masses, double inverse_temperature, const uint32_t* drawn, const uint32_t* counts, const float* statistics, const uint32_t* targets, const uint32_t* origins, const uint32_t* masks, uint64_t seed, uint32_t tag, uint8_t* outcomes, uint32_t* new_ids, float* new_logits) {
+  edit_reject(hidden, hidden_stride, weight, weight_stride, C, V, maxima, masses, inverse_temperature, drawn, counts, statistics, targets, origins, masks, seed, tag, outcomes, new_ids, new_logits);
 }

@@ -74,6 +74,22 @@ pub enum Error {
         /// What is missing and what to do.
         reason: String,
     },
+    /// A device has no room.
+    #[error(
+        "the device has no room for {bytes} bytes more: lower --batch-tokens or --max-length, or choose another device"
+    )]
+    OutOfMemory {
+        /// What was asked for.
+        bytes: usize,
+    },
+    /// A device on which nothing runs any more in this process.
+    #[error("device `{device}`: lost: {reason}")]
+    DeviceLost {
+        /// The device as the user named it.
+        device: String,
+        /// What happened first and what to do.
+        reason: String,
+    },
     /// The run's own check failed: documents read and written differ in number.
     #[error(
         "{read} documents read but {written} written: this is a fault of the program; the output is not complete"
@@ -110,7 +126,7 @@ impl Error {
     pub fn exit_status(&self) -> u8 {
         match self {
             Self::Usage(_) => 2,
-            Self::Busy { .. } => 75,
+            Self::Busy { .. } | Self::DeviceLost { .. } => 75,
             Self::Stopped(signal) => 128u8.saturating_add(*signal as u8),
             _ => 1,
         }

@@ -40,7 +40,7 @@ fn machine() -> Vec<Line> {
         ("machine", format!("{} {}", std::env::consts::ARCH, std::env::consts::OS)),
         ("instruction sets", instruction_sets().join(" ")),
         ("threads", default_threads().to_string()),
-        ("dtype auto", Dtype::auto().to_string()),
+        ("dtype auto", Dtype::auto(Device::Cpu).to_string()),
     ]
 }
 

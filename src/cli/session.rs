@@ -11,7 +11,7 @@ use super::pipeline::Job;
 use super::signals::Interrupt;
 use crate::data::{Content, Document};
 use crate::device::Device;
-use crate::model::{Config, Dtype, Model, folder};
+use crate::model::{Config, Dtype, LoadConfig, Model, folder};
 use crate::score::{DEFAULT_BATCH_TOKENS, ScoreConfig, Sequence, WindowConfig};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
@@ -66,9 +66,9 @@ impl Session {
         let config = Config::from_file(&folder.join(folder::CONFIG))?;
         check_bos(window.bos, &config, &folder)?;
         let score = score_config(&config, run, window, interrupt)?;
-        let device = Device::open(&run.device.to_string())?;
+        let device: Device = run.device.to_string().parse()?;
         let dtype = match run.dtype {
-            DtypeArg::Auto => Dtype::auto(),
+            DtypeArg::Auto => Dtype::auto(device),
             DtypeArg::F32 => Dtype::F32,
             DtypeArg::Bf16 => Dtype::Bf16,
         };
@@ -76,7 +76,8 @@ impl Session {
             .num_threads(run.thread_count())
             .build()
             .map_err(|error| Error::Usage(format!("{} threads: {error}", run.thread_count())))?;
-        let loaded = pool.install(|| Model::load_with(&folder, dtype, model.mmap))?;
+        let load = LoadConfig { dtype, device, mmap: model.mmap };
+        let loaded = pool.install(|| Model::load_with(&folder, load))?;
         let tokenizer = open_tokenizer(&loaded)?;
         let load_seconds = start.elapsed().as_secs_f64();
         Ok(Self { pool, device, model: loaded, tokenizer, score, load_seconds, bos: window.bos })

@@ -11,6 +11,17 @@ pub trait Constraint: Sync {
     fn droppable(&self, position: usize) -> bool;
     /// Whether `id` may replace it.
     fn allowed(&self, position: usize, id: u32) -> bool;
+    /// A number that positions have in common only if the same ids may stand there, in whichever document of the
+    /// editor: a device holds one mask of the vocabulary for each.
+    fn class(&self, position: usize) -> u32;
+}
+
+/// The class of positions where any drawable id may stand.
+const ANY: u32 = 1 << 8;
+
+/// The class of positions between two states of the UTF-8 automaton.
+fn class_between(before: Utf8State, after: Utf8State) -> u32 {
+    u32::from(before.code()) << 4 | u32::from(after.code())
 }
 
 /// Ids apart by what they are: special ones are never touched, and only text tokens are drawn.
@@ -104,6 +115,15 @@ impl Constraint for IdConstraint<'_> {
         let keeps = |decoded: &Decoded| decoded.keeps(position, |state| decoded.table.after(state, id));
         self.vocabulary.is_drawable(id) && self.decoded.as_ref().is_none_or(keeps)
     }
+
+    fn class(&self, position: usize) -> u32 {
+        match &self.decoded {
+            Some(Decoded { states, broken, .. }) if !broken[position] => {
+                class_between(states[position], states[position + 1])
+            }
+            _ => ANY,
+        }
+    }
 }
 
 /// A document of text: every combination of edits leaves it UTF-8.
@@ -129,5 +149,10 @@ impl Constraint for TextConstraint<'_> {
 
     fn allowed(&self, position: usize, id: u32) -> bool {
         self.vocabulary.is_drawable(id) && self.tokenizer.allowed_replacement(self.alignment, position, id)
+    }
+
+    fn class(&self, position: usize) -> u32 {
+        let states = self.alignment.states();
+        class_between(states[position], states[position + 1])
     }
 }

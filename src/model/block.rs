@@ -222,7 +222,7 @@ fn columns_of<E: Element>(
     add_bias(linear, columns, &mut out[..rows * WIDE], WIDE);
 }
 
-fn add_bias<E>(linear: &Linear<E>, columns: Range<usize>, out: &mut [f32], width: usize) {
+fn add_bias<E: Element>(linear: &Linear<E>, columns: Range<usize>, out: &mut [f32], width: usize) {
     if let Some(bias) = &linear.bias {
         for out in out.chunks_exact_mut(width) {
             out.iter_mut().zip(&bias[columns.clone()]).for_each(|(out, bias)| *out += bias);

@@ -74,7 +74,7 @@ impl<E: Element> Workspace<E> {
 }
 
 /// A model's configuration and weights.
-pub struct Transformer<E> {
+pub struct Transformer<E: Element> {
     config: Config,
     weights: Weights<E>,
     attention: Attention,

@@ -29,6 +29,7 @@ pub use forward::{Pack, Transformer};
 pub use weights::Weights;
 
 use crate::Result;
+use crate::device::Device;
 use crate::ops::matmul::Multiply;
 
 /// The type in which weights are kept and products take their inputs; everything else is f32.
@@ -41,9 +42,14 @@ pub enum Dtype {
 }
 
 impl Dtype {
-    /// bf16 where the machine multiplies it faster than f32, else f32.
-    pub fn auto() -> Self {
-        if bf16::is_fast() { Self::Bf16 } else { Self::F32 }
+    /// bf16 where the device multiplies it faster than f32, else f32.
+    pub fn auto(device: Device) -> Self {
+        let fast = match device {
+            Device::Cpu => bf16::is_fast(),
+            Device::Cuda(_) => true,
+            Device::Emulator => false,
+        };
+        if fast { Self::Bf16 } else { Self::F32 }
     }
 }
 
@@ -56,6 +62,18 @@ impl fmt::Display for Dtype {
     }
 }
 
+/// How a model is loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct LoadConfig {
+    /// The type of its weights.
+    pub dtype: Dtype,
+    /// Where they go.
+    pub device: Device,
+    /// Whether weight files are mapped instead of read by positions: then a file that shrinks while it is loaded ends
+    /// the process.
+    pub mmap: bool,
+}
+
 /// A causal language model, ready to score. Shared by threads.
 ///
 /// ```
@@ -66,44 +84,53 @@ impl fmt::Display for Dtype {
 /// ```
 pub struct Model {
     folder: PathBuf,
+    config: Config,
+    dtype: Dtype,
+    device: Device,
     pub(crate) transformer: AnyTransformer,
     fingerprint: u64,
 }
 
-/// A transformer of either type.
+/// A transformer of either type, on the CPU or on a device with kernels.
 pub(crate) enum AnyTransformer {
     F32(Transformer<f32>),
     Bf16(Transformer<bf16>),
 }
 
+impl AnyTransformer {
+    fn load(config: &Config, checkpoint: &Checkpoint, dtype: Dtype, device: Device) -> Result<Self> {
+        let own = config.clone();
+        Ok(match (device, dtype) {
+            (Device::Cpu, Dtype::F32) => Self::F32(Transformer::new(own, Weights::load(config, checkpoint)?)),
+            (Device::Cpu, Dtype::Bf16) => {
+                Self::Bf16(Transformer::new(own, Weights::load(config, checkpoint)?))
+            }
+            _ => return Err(device.not_built_in()),
+        })
+    }
+}
+
 impl Model {
-    /// Loads a Hugging Face folder, or the id of a model in the local cache, by positioned reads.
+    /// Loads a Hugging Face folder, or the id of a model in the local cache, for the CPU.
     ///
     /// # Errors
     /// A folder, configuration or tensor that is missing, malformed or of an unsupported kind, by name.
     pub fn load(model: impl AsRef<Path>, dtype: Dtype) -> Result<Self> {
-        Self::load_with(model.as_ref(), dtype, false)
+        Self::load_with(model.as_ref(), LoadConfig { dtype, device: Device::Cpu, mmap: false })
     }
 
-    /// [`Model::load`], mapping the weight files instead of reading them with `mmap`: then a file that shrinks while it
-    /// is loaded ends the process.
+    /// [`Model::load`] onto any device.
     ///
     /// # Errors
-    /// As [`Model::load`].
-    pub fn load_with(model: &Path, dtype: Dtype, mmap: bool) -> Result<Self> {
+    /// As [`Model::load`]; a device that is not there or has no room.
+    pub fn load_with(model: &Path, load: LoadConfig) -> Result<Self> {
+        let LoadConfig { dtype, device, mmap } = load;
         let folder =
             if model.is_dir() { model.to_owned() } else { folder::resolve(&model.to_string_lossy())? };
         let config = Config::from_file(&folder.join(folder::CONFIG))?;
         let checkpoint = Checkpoint::open(&folder, mmap)?;
-        let transformer = match dtype {
-            Dtype::F32 => {
-                AnyTransformer::F32(Transformer::new(config.clone(), Weights::load(&config, &checkpoint)?))
-            }
-            Dtype::Bf16 => {
-                AnyTransformer::Bf16(Transformer::new(config.clone(), Weights::load(&config, &checkpoint)?))
-            }
-        };
-        Ok(Self { fingerprint: checkpoint.fingerprint()?, folder, transformer })
+        let transformer = AnyTransformer::load(&config, &checkpoint, dtype, device)?;
+        Ok(Self { fingerprint: checkpoint.fingerprint()?, folder, config, dtype, device, transformer })
     }
 
     /// The model's folder, an id of the cache resolved.
@@ -113,18 +140,17 @@ impl Model {
 
     /// The configuration.
     pub fn config(&self) -> &Config {
-        match &self.transformer {
-            AnyTransformer::F32(transformer) => transformer.config(),
-            AnyTransformer::Bf16(transformer) => transformer.config(),
-        }
+        &self.config
     }
 
     /// The type of its products.
     pub fn dtype(&self) -> Dtype {
-        match self.transformer {
-            AnyTransformer::F32(_) => Dtype::F32,
-            AnyTransformer::Bf16(_) => Dtype::Bf16,
-        }
+        self.dtype
+    }
+
+    /// Where it lies.
+    pub fn device(&self) -> Device {
+        self.device
     }
 
     /// A hash of its configuration and weights.

@@ -8,85 +8,94 @@ use super::{
     config::{Config, QkNorm},
     names::{Names, Qkv},
 };
-use crate::{
-    Result,
-    tensor::{Element, Matrix},
-};
+use crate::{Result, tensor::Element};
 
 mod rows;
+mod store;
 
 use rows::Rows;
+pub use store::{Packed, Store};
 
 /// A product with a weight matrix, and a bias where the model has one.
-pub struct Linear<E> {
+pub struct Linear<E, S: Store<E> = Packed> {
     /// `[outputs, inputs]`.
-    pub weight: Matrix<E>,
+    pub weight: S::Matrix,
     /// `[outputs]`.
-    pub bias: Option<Vec<f32>>,
+    pub bias: Option<S::Vector>,
 }
 
 /// A norm's parameters `[width]`; none where the model has none.
-pub struct Norm {
+pub struct Norm<V = Vec<f32>> {
     /// The factors.
-    pub weight: Option<Vec<f32>>,
+    pub weight: Option<V>,
     /// The summands.
-    pub bias: Option<Vec<f32>>,
+    pub bias: Option<V>,
 }
 
 /// One block of attention and MLP. Q = `num_attention_heads · head_dim`, K = `num_key_value_heads · head_dim`,
 /// C = `hidden_size`, I = `intermediate_size`.
-pub struct Layer<E> {
+pub struct Layer<E, S: Store<E> = Packed> {
     /// Ahead of the attention, or after it (`norm_after`).
-    pub attention_norm: Norm,
+    pub attention_norm: Norm<S::Vector>,
     /// `[Q + 2K, C]`: queries, keys, values.
-    pub qkv: Linear<E>,
+    pub qkv: Linear<E, S>,
     /// `[head_dim]` or `[Q]`, as `qk_norm` says.
-    pub q_norm: Option<Vec<f32>>,
+    pub q_norm: Option<S::Vector>,
     /// `[head_dim]` or `[K]`, as `qk_norm` says.
-    pub k_norm: Option<Vec<f32>>,
+    pub k_norm: Option<S::Vector>,
     /// `[C, Q]`.
-    pub output: Linear<E>,
+    pub output: Linear<E, S>,
     /// Ahead of the MLP, or after it (`norm_after`).
-    pub mlp_norm: Norm,
+    pub mlp_norm: Norm<S::Vector>,
     /// `[I, C]`; none where the MLP is not gated.
-    pub gate: Option<Linear<E>>,
+    pub gate: Option<Linear<E, S>>,
     /// `[I, C]`.
-    pub up: Linear<E>,
+    pub up: Linear<E, S>,
     /// `[C, I]`.
-    pub down: Linear<E>,
+    pub down: Linear<E, S>,
 }
 
 /// All weights of a model; matrices in `E`, vectors in f32.
-pub struct Weights<E> {
+pub struct Weights<E, S: Store<E> = Packed> {
     /// `[vocab_size, hidden_size]`.
-    pub embedding: Matrix<E>,
-    /// Learned positions `[max_position_embeddings, hidden_size]`, row-major.
-    pub positions: Option<Vec<f32>>,
+    pub embedding: S::Matrix,
+    /// Learned positions `[max_position_embeddings, hidden_size]`.
+    pub positions: Option<S::Vector>,
     /// The blocks.
-    pub layers: Vec<Layer<E>>,
+    pub layers: Vec<Layer<E, S>>,
     /// Ahead of the head.
-    pub final_norm: Norm,
+    pub final_norm: Norm<S::Vector>,
     /// `[vocab_size, hidden_size]`; none where the head is the embedding.
-    pub head: Option<Matrix<E>>,
+    pub head: Option<S::Matrix>,
 }
 
 impl<E: Element> Weights<E> {
-    /// Reads all weights, in parallel on the current pool.
+    /// Reads all weights for the CPU, in parallel on the current pool.
+    ///
+    /// # Errors
+    /// As [`Weights::load_into`].
+    pub fn load(config: &Config, checkpoint: &Checkpoint) -> Result<Self> {
+        Self::load_into(&Packed, config, checkpoint)
+    }
+}
+
+impl<E: Element, S: Store<E>> Weights<E, S> {
+    /// Reads all weights into `store`.
     ///
     /// # Errors
     /// A tensor that is missing, of another shape than `config` implies or of an unsupported dtype, before any matrix
-    /// is allocated; NaN or infinity among the weights.
-    pub fn load(config: &Config, checkpoint: &Checkpoint) -> Result<Self> {
+    /// is allocated; NaN or infinity among the weights; no room in the store.
+    pub fn load_into(store: &S, config: &Config, checkpoint: &Checkpoint) -> Result<Self> {
         let source = Source { config, checkpoint, names: Names::of(config.family) };
         let (embedding, head) = source.embedding_and_head()?;
         let final_norm = source.norm(source.names.final_norm, 0)?;
         let layers: Vec<_> = (0..config.num_hidden_layers).map(|i| source.layer(i)).collect::<Result<_>>()?;
         Ok(Self {
-            embedding: embedding.pack()?,
-            positions: source.positions()?,
-            layers: layers.into_iter().map(LayerSource::pack).collect::<Result<_>>()?,
-            final_norm,
-            head: head.map(|head| head.pack()).transpose()?,
+            embedding: embedding.store(store)?,
+            positions: source.positions()?.map(|rows| store.rows(config.hidden_size, rows)).transpose()?,
+            layers: layers.into_iter().map(|layer| layer.store(store)).collect::<Result<_>>()?,
+            final_norm: final_norm.store(store)?,
+            head: head.map(|head| head.store(store)).transpose()?,
         })
     }
 }
@@ -230,18 +239,26 @@ struct LayerSource<'a> {
 }
 
 impl LayerSource<'_> {
-    fn pack<E: Element>(self) -> Result<Layer<E>> {
+    fn store<E: Element, S: Store<E>>(self, store: &S) -> Result<Layer<E, S>> {
+        let vector = |values| store.vector(values);
         Ok(Layer {
-            attention_norm: self.attention_norm,
-            qkv: self.qkv.pack()?,
-            q_norm: self.q_norm,
-            k_norm: self.k_norm,
-            output: self.output.pack()?,
-            mlp_norm: self.mlp_norm,
-            gate: self.gate.map(LinearSource::pack).transpose()?,
-            up: self.up.pack()?,
-            down: self.down.pack()?,
+            attention_norm: self.attention_norm.store(store)?,
+            qkv: self.qkv.store(store)?,
+            q_norm: self.q_norm.map(vector).transpose()?,
+            k_norm: self.k_norm.map(vector).transpose()?,
+            output: self.output.store(store)?,
+            mlp_norm: self.mlp_norm.store(store)?,
+            gate: self.gate.map(|gate| gate.store(store)).transpose()?,
+            up: self.up.store(store)?,
+            down: self.down.store(store)?,
         })
+    }
+}
+
+impl Norm {
+    fn store<E, S: Store<E>>(self, store: &S) -> Result<Norm<S::Vector>> {
+        let vector = |values| store.vector(values);
+        Ok(Norm { weight: self.weight.map(vector).transpose()?, bias: self.bias.map(vector).transpose()? })
     }
 }
 
@@ -260,8 +277,10 @@ impl LinearSource<'_> {
         Self { weight: self.weight.gather_heads(head_dim), bias, ..self }
     }
 
-    fn pack<E: Element>(self) -> Result<Linear<E>> {
-        let weight = if self.transposed { self.weight.pack_transposed()? } else { self.weight.pack()? };
-        Ok(Linear { weight, bias: self.bias.map(|bias| bias.to_vec()).transpose()? })
+    fn store<E, S: Store<E>>(self, store: &S) -> Result<Linear<E, S>> {
+        let weight =
+            if self.transposed { self.weight.store_transposed(store)? } else { self.weight.store(store)? };
+        let bias = self.bias.map(|bias| store.vector(bias.to_vec()?)).transpose()?;
+        Ok(Linear { weight, bias })
     }
 }

@@ -107,6 +107,10 @@ impl Constraint for Arbitrary {
     fn allowed(&self, position: usize, id: u32) -> bool {
         (id as usize + position).is_multiple_of(2)
     }
+
+    fn class(&self, position: usize) -> u32 {
+        (position % 2) as u32
+    }
 }
 
 /// Checks one document's changes against its scores, and its counts.

@@ -5,6 +5,7 @@ use toedit::random::{Purpose, Stream};
 use toedit::score::WindowConfig;
 use toedit::{Dtype, Model, ScoreConfig};
 
+use crate::common::devices::{load, on_every_device};
 use crate::common::editing::{IdDocument, edit_ids, packed, pool, with_rules};
 use crate::common::{FAMILIES, Golden};
 use crate::redraw::Redraw;
@@ -33,16 +34,16 @@ fn editor(model: &Model, score: ScoreConfig, sampler: Sampler) -> Editor<'_> {
 
 #[test]
 fn the_tokens_drawn_are_those_of_transformers_logits() {
-    for family in FAMILIES {
+    for (family, device) in on_every_device(&FAMILIES) {
         let golden = Golden::load(family);
-        let model = Model::load(&golden.folder, Dtype::F32).unwrap();
+        let model = load(&golden.folder, Dtype::F32, device);
         let vocabulary = many_specials(&model);
         let documents = documents(&golden);
         for sampler in SAMPLERS {
             let edited = edit_ids(&editor(&model, packed(&model, 256), sampler), &vocabulary, &documents);
             let (mut decided, mut positions) = (0, 0);
             for (row, (document, edited)) in documents.iter().zip(&edited).enumerate() {
-                let what = format!("{family} {sampler} {row}");
+                let what = format!("{family} {sampler} {row} on {device}");
                 check_changes(&what, &golden, row, edited);
                 decided += check_draws(&what, &golden, row, (document, edited), (&sampler, &vocabulary));
                 positions += document.ids.len() - 1;
@@ -153,13 +154,13 @@ fn assert_independent(model: &Model, score: &ScoreConfig, sampler: Sampler, docu
 
 #[test]
 fn an_edit_does_not_depend_on_its_neighbours() {
-    for family in FAMILIES {
+    for (family, device) in on_every_device(&FAMILIES) {
         let golden = Golden::load(family);
         let ids = golden.documents();
         let pieces = [ids[0], &ids[1][..1], ids[1], &ids[0][..7], &[], &ids[1][..32], ids[0]];
         let documents: Vec<_> = pieces.iter().zip(0..).map(|(ids, i)| IdDocument::new(ids, i / 2)).collect();
         for dtype in [Dtype::F32, Dtype::Bf16] {
-            let model = Model::load(&golden.folder, dtype).unwrap();
+            let model = load(&golden.folder, dtype, device);
             for sampler in SAMPLERS {
                 let whole = ScoreConfig::new(&model).unwrap();
                 let cut = ScoreConfig { windows: WindowConfig::new(12, 5).unwrap(), ..whole.clone() };

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use toedit::{Dtype, Model, ScoreConfig, Scorer};
 
+use crate::common::devices::{load, on_every_device};
 use crate::common::{FAMILIES, Golden, assert_close};
 
 /// Largest difference of log-probabilities in nats.
@@ -11,9 +12,9 @@ const LOGPROB: f32 = 1e-4;
 
 #[test]
 fn log_probabilities_and_entropies_are_transformers() {
-    for family in FAMILIES {
+    for (family, device) in on_every_device(&FAMILIES) {
         let golden = Golden::load(family);
-        let model = Model::load(&golden.folder, Dtype::F32).unwrap();
+        let model = load(&golden.folder, Dtype::F32, device);
         let config = ScoreConfig { entropy: true, rank: true, top_k: 4, ..ScoreConfig::new(&model).unwrap() };
         let scores = Scorer::new(&model, config).unwrap().score(&golden.documents()).unwrap();
         for (row, scores) in scores.iter().enumerate() {
@@ -44,9 +45,9 @@ fn check_ranks(golden: &Golden, row: usize, scores: &toedit::Scores) {
 
 #[test]
 fn bf16_stays_near_f32() {
-    for family in FAMILIES {
+    for (family, device) in on_every_device(&FAMILIES) {
         let golden = Golden::load(family);
-        let model = Model::load(&golden.folder, Dtype::Bf16).unwrap();
+        let model = load(&golden.folder, Dtype::Bf16, device);
         let scorer = Scorer::new(&model, ScoreConfig::new(&model).unwrap()).unwrap();
         let mut worst = 0.0f32;
         for (row, scores) in scorer.score(&golden.documents()).unwrap().iter().enumerate() {
@@ -54,16 +55,16 @@ fn bf16_stays_near_f32() {
                 worst = worst.max((ours - theirs).abs());
             }
         }
-        assert!(worst < 0.2, "{family}: {worst}");
+        assert!(worst < 0.2, "{family} on {device}: {worst}");
     }
 }
 
 #[test]
 fn a_score_does_not_depend_on_its_neighbours() {
-    for family in FAMILIES {
+    for (family, device) in on_every_device(&FAMILIES) {
         for dtype in [Dtype::F32, Dtype::Bf16] {
             let golden = Golden::load(family);
-            let model = Model::load(&golden.folder, dtype).unwrap();
+            let model = load(&golden.folder, dtype, device);
             let config = ScoreConfig::new(&model).unwrap();
             let ids = golden.documents();
             let pieces: Vec<&[u32]> = vec![ids[0], &ids[1][..1], ids[1], &ids[0][..7], &[], &ids[1][..32]];

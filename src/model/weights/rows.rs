@@ -4,11 +4,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::{
-    Result,
-    model::checkpoint::Tensor,
-    tensor::{Element, Matrix},
-};
+use super::Store;
+use crate::{Result, model::checkpoint::Tensor};
 
 /// Rows compared at a time.
 const BLOCK: usize = 64;
@@ -72,17 +69,17 @@ impl<'a> Rows<'a> {
         Ok(values)
     }
 
-    /// Packs the rows as a matrix's outputs.
-    pub fn pack<E: Element>(&self) -> Result<Matrix<E>> {
-        Matrix::pack(self.len(), self.width, |rows, out| self.read(rows, out))
+    /// Stores the rows as a matrix's outputs.
+    pub fn store<E, S: Store<E>>(&self, store: &S) -> Result<S::Matrix> {
+        store.matrix(self.len(), self.width, |rows, out| self.read(rows, out))
     }
 
-    /// As [`Self::pack`] for one tensor that lies transposed, `[width, len]`. It is read once, as a whole: a panel
-    /// needs a few values of each of its rows.
-    pub fn pack_transposed<E: Element>(&self) -> Result<Matrix<E>> {
+    /// As [`Self::store`] for one tensor that lies transposed, `[width, len]`. It is read once, as a whole: a few
+    /// outputs need a few values of each of its rows.
+    pub fn store_transposed<E, S: Store<E>>(&self, store: &S) -> Result<S::Matrix> {
         let (n, k) = (self.len(), self.width);
         let values = self.runs[0].tensor.to_vec()?;
-        Matrix::pack(n, k, |rows, out| {
+        store.matrix(n, k, |rows, out| {
             for (column, line) in values.chunks_exact(n).enumerate() {
                 for (row, value) in line[rows.clone()].iter().enumerate() {
                     out[row * k + column] = *value;

@@ -1,0 +1,150 @@
+//! NVIDIA GPUs, through CUDA's driver interface. The driver's library is loaded when a GPU is opened, so one binary runs
+//! with and without one.
+
+mod context;
+mod cublaslt;
+mod modules;
+mod staging;
+mod status;
+mod stream;
+
+use std::ffi::c_void;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cudarc::driver::result;
+
+use self::context::Context;
+use self::cublaslt::CublasLt;
+use self::modules::Modules;
+use self::staging::{Landing, Ring};
+use self::stream::{Event, Stream};
+use super::driver::{Address, Driver, Grid, Kernel, Mark, Memory, Product};
+use super::kernels::FATBINS;
+use crate::{Error, Result};
+
+/// A GPU with one stream for all its work and one for copies back.
+pub(super) struct Cuda {
+    context: Arc<Context>,
+    compute: Stream,
+    uploads: Mutex<Ring>,
+    downloads: Mutex<Landing>,
+    modules: Modules,
+    /// NVIDIA's matrix products, where the library is installed.
+    products: Option<CublasLt>,
+}
+
+impl Cuda {
+    /// Opens the GPU of an ordinal.
+    pub fn open(ordinal: usize) -> Result<Self> {
+        let context = Arc::new(Context::open(ordinal)?);
+        Ok(Self {
+            compute: Stream::new(&context)?,
+            uploads: Mutex::new(Ring::new(&context)?),
+            downloads: Mutex::new(Landing::new(&context)?),
+            modules: Modules::new(&context, FATBINS),
+            products: CublasLt::open(&context)?,
+            context,
+        })
+    }
+}
+
+impl Driver for Cuda {
+    fn alloc(&self, bytes: usize) -> Result<Memory> {
+        let allocation = Allocation::new(&self.context, bytes)?;
+        Ok(Memory { address: allocation.address, owner: Box::new(allocation) })
+    }
+
+    fn upload(&self, to: Address, bytes: &[u8]) -> Result<()> {
+        lock(&self.uploads).upload(&self.compute, to, bytes)
+    }
+
+    fn download(&self, after: &Mark, from: Address, out: &mut [u8]) -> Result<()> {
+        let event = after.0.downcast_ref::<Event>();
+        let event = event.ok_or_else(|| self.context.name().error("a mark of another device"))?;
+        lock(&self.downloads).download(event, from, out)
+    }
+
+    fn fill(&self, to: Address, byte: u8, bytes: usize) -> Result<()> {
+        // SAFETY: the memory is the caller's, who holds its buffer.
+        self.context.call(format_args!("filling memory"), || unsafe {
+            result::memset_d8_async(to.0, byte, bytes, self.compute.handle)
+        })
+    }
+
+    fn launch(&self, kernel: &'static Kernel, grid: Grid, arguments: &mut [*mut c_void]) -> Result<()> {
+        let function = self.modules.function(kernel, grid.shared)?;
+        let [x, y, z] = grid.blocks;
+        // SAFETY: the arguments were made by the kernel's typed launcher, one pointer to a live value for each parameter;
+        // CUDA copies the values. The ops check that what pointers among them point at is as large as the kernel needs.
+        self.context.call(format_args!("{}", kernel.name.to_string_lossy()), || unsafe {
+            result::launch_kernel(
+                function,
+                (x, y, z),
+                (grid.threads, 1, 1),
+                grid.shared,
+                self.compute.handle,
+                arguments,
+            )
+        })
+    }
+
+    fn mark(&self) -> Result<Mark> {
+        Ok(Mark(Box::new(self.compute.record()?)))
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        self.compute.record()?.synchronize()
+    }
+
+    fn product(&self, product: &Product) -> Result<bool> {
+        self.products.as_ref().map_or(Ok(false), |products| products.run(&self.compute, product))
+    }
+}
+
+impl Drop for Cuda {
+    fn drop(&mut self) {
+        // The pinned memory and the modules go next: no work may be left that uses them.
+        if let Err(error) = self.synchronize() {
+            tracing::debug!("{error}");
+        }
+    }
+}
+
+/// Device memory, freed on drop.
+struct Allocation {
+    context: Arc<Context>,
+    address: Address,
+}
+
+impl Allocation {
+    fn new(context: &Arc<Context>, bytes: usize) -> Result<Self> {
+        // CUDA refuses to allocate nothing.
+        let size = bytes.max(1);
+        // SAFETY: allocates; nothing reads what the memory holds before it is written.
+        let address =
+            context.call(format_args!("allocating memory"), || unsafe { result::malloc_sync(size) });
+        let address = address.map_err(|error| match error {
+            Error::OutOfMemory { .. } => {
+                tracing::debug!(
+                    "{}: no room for {bytes} bytes; free and all: {:?}",
+                    context.name(),
+                    result::mem_get_info()
+                );
+                Error::OutOfMemory { bytes }
+            }
+            other => other,
+        })?;
+        Ok(Self { context: Arc::clone(context), address: Address(address) })
+    }
+}
+
+impl Drop for Allocation {
+    fn drop(&mut self) {
+        // SAFETY: allocated by this, freed once; CUDA waits for work under way before it frees.
+        self.context.release(|| unsafe { result::free_sync(self.address.0) });
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,113 @@
+//! What a device must be able to do.
+
+use std::any::Any;
+use std::ffi::{CStr, c_void};
+
+use crate::Result;
+
+/// A place in a device's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Address(pub u64);
+
+impl Address {
+    /// `bytes` further on.
+    pub(super) fn offset(self, bytes: usize) -> Self {
+        Self(self.0 + bytes as u64)
+    }
+}
+
+/// A point in a queue's work, to wait for.
+pub struct Mark(pub(super) Box<dyn Any + Send + Sync>);
+
+/// Device memory, given back on drop.
+pub(super) struct Memory {
+    pub address: Address,
+    /// Frees it.
+    pub owner: Box<dyn Any + Send + Sync>,
+}
+
+/// The extent of a launch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grid {
+    /// Blocks along x, y and z.
+    pub blocks: [u32; 3],
+    /// Threads of a block, a multiple of 32.
+    pub threads: u32,
+    /// Bytes of shared memory of a block.
+    pub shared: u32,
+}
+
+/// A kernel as the build found it.
+pub struct Kernel {
+    /// The exported name.
+    pub name: &'static CStr,
+    /// The file that it lies in, an index of `kernels::FATBINS`.
+    #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "the emulator has no modules"))]
+    pub module: usize,
+    /// Its host build.
+    #[cfg(feature = "emulator")]
+    pub entry: unsafe extern "C" fn(arguments: *mut *mut c_void),
+}
+
+/// Rows of a [`Product`] that a library computes at a time. Its buffers have room for a multiple of it, so that every row
+/// is computed in a block of the same shape and has the same bits in every batch.
+pub const PRODUCT_ROWS: usize = 4096;
+
+/// D = A·Bᵀ + bias: a product that a vendor's library may compute in a kernel's place.
+#[derive(Clone, Copy, Debug)]
+pub struct Product {
+    /// A: [rows, k].
+    pub a: Operand,
+    /// B: [n, k], of A's type.
+    pub b: Operand,
+    /// D: [rows, n]; f32, or of A's type.
+    pub d: Operand,
+    /// Rows to compute; those behind, up to the next multiple of [`PRODUCT_ROWS`], may be computed too.
+    pub rows: usize,
+    /// Columns of D.
+    pub n: usize,
+    /// Columns of A and B.
+    pub k: usize,
+    /// [n], of D's type.
+    pub bias: Option<Address>,
+    /// Add to D.
+    pub accumulate: bool,
+}
+
+/// A matrix of a [`Product`], in rows.
+#[derive(Clone, Copy, Debug)]
+pub struct Operand {
+    /// Where it starts.
+    pub start: Address,
+    /// Rows that it has room for.
+    pub capacity: usize,
+    /// Elements from one row to the next.
+    pub stride: usize,
+    /// Whether the elements are bf16; f32 if not.
+    pub bf16: bool,
+}
+
+/// A device with one queue of work: everything happens in the order of the calls, and only [`Driver::download`] and
+/// [`Driver::synchronize`] wait for it.
+pub(super) trait Driver: Send + Sync {
+    /// `bytes` bytes on a multiple of 256; what they hold is undefined.
+    fn alloc(&self, bytes: usize) -> Result<Memory>;
+    /// Copies to the device. `bytes` may change once this returns.
+    fn upload(&self, to: Address, bytes: &[u8]) -> Result<()>;
+    /// Waits for `after`, not for later work, and copies from the device.
+    fn download(&self, after: &Mark, from: Address, out: &mut [u8]) -> Result<()>;
+    /// Sets bytes.
+    fn fill(&self, to: Address, byte: u8, bytes: usize) -> Result<()>;
+    /// Runs a kernel; `arguments` point at the values of its parameters.
+    fn launch(&self, kernel: &'static Kernel, grid: Grid, arguments: &mut [*mut c_void]) -> Result<()>;
+    /// Computes a product by a library where one is present that keeps a row's bits; whether it does depends on the shapes
+    /// and the room, not on the rows.
+    fn product(&self, _: &Product) -> Result<bool> {
+        Ok(false)
+    }
+    /// The point behind all work so far.
+    fn mark(&self) -> Result<Mark>;
+    /// Waits for all work and tells what went wrong in it.
+    fn synchronize(&self) -> Result<()>;
+}

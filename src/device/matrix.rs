@@ -1,0 +1,125 @@
+//! Matrices on a device: row-major, rows on 16 bytes.
+
+use std::ops::Range;
+
+use bytemuck::Pod;
+
+use super::{Buffer, Queue, View};
+use crate::Result;
+use crate::tensor::Element;
+
+/// Rows start on a multiple of this many elements: 16 bytes in every type.
+const ALIGNMENT: usize = 8;
+
+/// Distance between rows of `width` elements.
+pub fn stride(width: usize) -> usize {
+    width.next_multiple_of(ALIGNMENT)
+}
+
+/// A matrix `[rows, width]` with rows [`stride`] apart; what lies between them is undefined.
+pub struct Matrix<T> {
+    buffer: Buffer<T>,
+    rows: usize,
+    width: usize,
+}
+
+impl<T: Pod> Matrix<T> {
+    /// An undefined matrix.
+    ///
+    /// # Errors
+    /// As [`Queue::alloc`].
+    pub fn new(queue: &Queue, rows: usize, width: usize) -> Result<Self> {
+        Ok(Self { buffer: queue.alloc(rows.saturating_mul(stride(width)))?, rows, width })
+    }
+
+    /// All rows.
+    pub fn view(&self) -> Rows<'_, T> {
+        let Self { ref buffer, rows, width } = *self;
+        Rows { data: buffer.view(), rows, width, stride: stride(width) }
+    }
+
+    /// The first `rows` rows.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub fn first(&self, rows: usize) -> Rows<'_, T> {
+        self.view().rows(0..rows)
+    }
+}
+
+impl<T: Element> Matrix<T> {
+    /// The matrix of row-major `values`, rounded to `T`.
+    ///
+    /// # Errors
+    /// As [`Queue::upload`].
+    ///
+    /// # Panics
+    /// If `values` is not whole rows.
+    pub fn upload(queue: &Queue, width: usize, values: &[f32]) -> Result<Self> {
+        assert!(values.len().is_multiple_of(width), "{} values in rows of {width}", values.len());
+        let matrix = Self::new(queue, values.len() / width, width)?;
+        matrix.view().write(queue, values)?;
+        Ok(matrix)
+    }
+}
+
+/// Rows of a matrix, or some of their columns.
+#[derive(Clone, Copy)]
+pub struct Rows<'a, T> {
+    /// From the first element of the first row on.
+    pub data: View<'a, T>,
+    /// How many.
+    pub rows: usize,
+    /// Elements of a row.
+    pub width: usize,
+    /// Elements from a row to the next.
+    pub stride: usize,
+}
+
+impl<T: Pod> Rows<'_, T> {
+    /// Some of the rows.
+    ///
+    /// # Panics
+    /// If the range exceeds them.
+    pub fn rows(&self, range: Range<usize>) -> Self {
+        assert!(range.end <= self.rows, "{range:?} of {} rows", self.rows);
+        let data = self.data.slice(range.start * self.stride..self.data.len());
+        Self { data, rows: range.len(), ..*self }
+    }
+
+    /// Some of the columns.
+    ///
+    /// # Panics
+    /// If the range exceeds them.
+    pub fn columns(&self, range: Range<usize>) -> Self {
+        assert!(range.end <= self.width, "{range:?} of {} columns", self.width);
+        let data = self.data.slice(range.start.min(self.data.len())..self.data.len());
+        Self { data, width: range.len(), ..*self }
+    }
+}
+
+impl<T: Element> Rows<'_, T> {
+    /// Fills the rows with row-major `values`, rounded to `T`.
+    ///
+    /// # Errors
+    /// As [`Queue::write`].
+    pub fn write(&self, queue: &Queue, values: &[f32]) -> Result<()> {
+        let mut padded = vec![T::from_f32(0.0); (values.len() / self.width) * self.stride];
+        for (row, values) in padded.chunks_exact_mut(self.stride).zip(values.chunks_exact(self.width)) {
+            row.iter_mut().zip(values).for_each(|(to, from)| *to = T::from_f32(*from));
+        }
+        queue.write(self.data, &padded)
+    }
+
+    /// Waits for all work and reads the rows, row-major.
+    ///
+    /// # Errors
+    /// As [`Queue::download`].
+    pub fn read(&self, queue: &Queue) -> Result<Vec<f32>> {
+        if self.rows == 0 {
+            return Ok(Vec::new());
+        }
+        let padded = queue.download(self.data.slice(0..(self.rows - 1) * self.stride + self.width))?;
+        Ok(padded.chunks(self.stride).flat_map(|row| row[..self.width].iter().map(|x| x.to_f32())).collect())
+    }
+}

@@ -1,0 +1,114 @@
+//! Where arithmetic runs: the CPU, or a device with kernels behind one small trait.
+//!
+//! A [`Queue`] is such a device with its work in order. It hands out [`Buffer`]s; ops take [`View`]s of them and launch
+//! kernels through the launchers that the build generates from the kernels' signatures. Two drivers stand behind it:
+//! CUDA, and an emulator that runs the same kernel files on the host.
+
+#[cfg(kernels)]
+mod buffer;
+#[cfg(feature = "cuda")]
+#[allow(unsafe_code)]
+mod cuda;
+#[cfg(kernels)]
+mod driver;
+#[cfg(feature = "emulator")]
+mod emulator;
+#[cfg(kernels)]
+pub(crate) mod kernels;
+#[cfg(kernels)]
+mod matrix;
+#[cfg(kernels)]
+mod queue;
+
+use std::fmt;
+use std::str::FromStr;
+
+#[cfg(kernels)]
+pub use buffer::{Buffer, View};
+#[cfg(kernels)]
+pub use driver::{Address, Grid, Mark};
+#[cfg(feature = "emulator")]
+pub use emulator::Schedule;
+#[cfg(kernels)]
+pub use matrix::{Matrix, Rows, stride};
+#[cfg(kernels)]
+pub use queue::Queue;
+
+use crate::{Error, Result};
+
+/// A device that a model runs on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Device {
+    /// The CPU, on the caller's thread pool.
+    #[default]
+    Cpu,
+    /// An NVIDIA GPU, by its ordinal.
+    Cuda(usize),
+    /// The GPU's kernels on the host: slow, to test them.
+    Emulator,
+}
+
+impl Device {
+    /// The devices of this build.
+    pub const BUILT_IN: &[Self] = &[
+        Self::Cpu,
+        #[cfg(feature = "cuda")]
+        Self::Cuda(0),
+        #[cfg(feature = "emulator")]
+        Self::Emulator,
+    ];
+
+    /// The fastest device that is usable: a GPU where there is one and the kernels are built in, else the CPU.
+    pub fn auto() -> Self {
+        #[cfg(feature = "cuda")]
+        match Queue::open(Self::Cuda(0)) {
+            Ok(_) => return Self::Cuda(0),
+            Err(error) => tracing::debug!("no GPU: {error}"),
+        }
+        Self::Cpu
+    }
+
+    /// An error of this device.
+    pub(crate) fn error(self, reason: impl fmt::Display) -> Error {
+        Error::Device { device: self.to_string(), reason: reason.to_string() }
+    }
+
+    /// Why a device that has no driver in this build cannot be opened.
+    pub(crate) fn not_built_in(self) -> Error {
+        let feature = if self == Self::Emulator { "emulator" } else { "cuda" };
+        self.error(format!(
+            "this build has no kernels for it: build with --features {feature}, or use --device cpu"
+        ))
+    }
+}
+
+impl FromStr for Device {
+    type Err = Error;
+
+    /// Reads `cpu`, `cuda`, `cuda:N` or `emulator`; `auto` is [`Device::auto`].
+    fn from_str(name: &str) -> Result<Self> {
+        let ordinal = |name: &str| match name.strip_prefix("cuda:") {
+            Some(number) => number.parse().ok(),
+            None => (name == "cuda").then_some(0),
+        };
+        match name {
+            "auto" => Ok(Self::auto()),
+            "cpu" => Ok(Self::Cpu),
+            "emulator" => Ok(Self::Emulator),
+            _ => ordinal(name).map(Self::Cuda).ok_or_else(|| {
+                Error::Usage(format!("device `{name}`: expected auto, cpu, cuda, cuda:N or emulator"))
+            }),
+        }
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
+            Self::Emulator => f.write_str("emulator"),
+        }
+    }
+}

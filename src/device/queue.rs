@@ -1,0 +1,158 @@
+//! A device with its work in order.
+
+use std::ffi::c_void;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use bytemuck::Pod;
+
+use super::driver::{Driver, Grid, Kernel, Mark};
+use super::{Buffer, Device, View};
+use crate::{Error, Result};
+
+/// A device with kernels, and its work in the order of the calls. Clones share it.
+///
+/// ```
+/// # #[cfg(feature = "emulator")] {
+/// use toedit::device::{Device, Queue};
+/// let queue = Queue::open(Device::Emulator)?;
+/// let buffer = queue.upload(&[1.0f32, 2.0])?;
+/// assert_eq!(queue.download(buffer.view())?, [1.0, 2.0]);
+/// # }
+/// # Ok::<(), toedit::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Queue {
+    device: Device,
+    driver: Arc<dyn Driver>,
+}
+
+impl Queue {
+    /// Opens a device.
+    ///
+    /// # Errors
+    /// [`Error::Device`] where this build has no kernels for it, or the machine no such device.
+    pub fn open(device: Device) -> Result<Self> {
+        match device {
+            Device::Cpu => Err(device.error("it runs no kernels")),
+            #[cfg(feature = "cuda")]
+            Device::Cuda(ordinal) => Ok(Self { device, driver: Arc::new(super::cuda::Cuda::open(ordinal)?) }),
+            #[cfg(feature = "emulator")]
+            Device::Emulator => Ok(Self::emulator(super::Schedule::Ascending)),
+            #[allow(unreachable_patterns)]
+            _ => Err(device.not_built_in()),
+        }
+    }
+
+    /// The emulator, running the threads of a block in a given order.
+    #[cfg(feature = "emulator")]
+    pub fn emulator(schedule: super::Schedule) -> Self {
+        Self { device: Device::Emulator, driver: Arc::new(super::emulator::Emulator::new(schedule)) }
+    }
+
+    /// The device.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// Room for `len` elements; what they hold is undefined, NaN on the emulator.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] where the device has no room.
+    pub fn alloc<T: Pod>(&self, len: usize) -> Result<Buffer<T>> {
+        let bytes = len.checked_mul(size_of::<T>()).ok_or(Error::OutOfMemory { bytes: usize::MAX })?;
+        Ok(Buffer { memory: self.driver.alloc(bytes)?, len, element: PhantomData })
+    }
+
+    /// A buffer that holds `values`.
+    ///
+    /// # Errors
+    /// As [`Queue::alloc`], and what went wrong on the device before.
+    pub fn upload<T: Pod>(&self, values: &[T]) -> Result<Buffer<T>> {
+        let buffer = self.alloc(values.len())?;
+        self.write(buffer.view(), values)?;
+        Ok(buffer)
+    }
+
+    /// Copies `values` to the start of `to`; they may change once this returns.
+    ///
+    /// # Errors
+    /// What went wrong on the device before.
+    ///
+    /// # Panics
+    /// If there are more values than room.
+    pub fn write<T: Pod>(&self, to: View<'_, T>, values: &[T]) -> Result<()> {
+        let to = to.slice(0..values.len());
+        if values.is_empty() {
+            Ok(())
+        } else {
+            self.driver.upload(to.address(), bytemuck::cast_slice(values))
+        }
+    }
+
+    /// Waits for all work so far and copies `from` to the host.
+    ///
+    /// # Errors
+    /// What went wrong on the device.
+    pub fn download<T: Pod>(&self, from: View<'_, T>) -> Result<Vec<T>> {
+        let mut values = vec![T::zeroed(); from.len()];
+        self.read(&self.mark()?, from, &mut values)?;
+        Ok(values)
+    }
+
+    /// Waits for `after`, not for later work, and fills `values` from the start of `from`.
+    ///
+    /// # Errors
+    /// What went wrong on the device before.
+    ///
+    /// # Panics
+    /// If there are more values than `from` has.
+    pub fn read<T: Pod>(&self, after: &Mark, from: View<'_, T>, values: &mut [T]) -> Result<()> {
+        let from = from.slice(0..values.len());
+        if values.is_empty() {
+            return Ok(());
+        }
+        self.driver.download(after, from.address(), bytemuck::cast_slice_mut(values))
+    }
+
+    /// Sets every byte of `to`.
+    ///
+    /// # Errors
+    /// What went wrong on the device before.
+    pub fn fill<T: Pod>(&self, to: View<'_, T>, byte: u8) -> Result<()> {
+        if to.is_empty() { Ok(()) } else { self.driver.fill(to.address(), byte, to.len() * size_of::<T>()) }
+    }
+
+    /// The point behind all work so far.
+    ///
+    /// # Errors
+    /// What went wrong on the device before.
+    pub fn mark(&self) -> Result<Mark> {
+        self.driver.mark()
+    }
+
+    /// Waits for all work.
+    ///
+    /// # Errors
+    /// What went wrong in it.
+    pub fn synchronize(&self) -> Result<()> {
+        self.driver.synchronize()
+    }
+
+    /// Runs a kernel; one without blocks does nothing.
+    pub(super) fn launch(
+        &self,
+        kernel: &'static Kernel,
+        grid: Grid,
+        arguments: &mut [*mut c_void],
+    ) -> Result<()> {
+        if grid.blocks.contains(&0) { Ok(()) } else { self.driver.launch(kernel, grid, arguments) }
+    }
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue").field("device", &self.device).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,56 @@
+//! One pack's results, as the scorer and the editor see them.
+
+use rayon::prelude::*;
+
+use super::{Origin, Runner};
+use crate::Result;
+use crate::ops::head::Scored;
+
+/// One pack's results: a row for each token scored.
+pub(crate) struct Batch<'a> {
+    pub origins: &'a [Origin],
+    pub scored: &'a [Scored],
+    pub(super) vocabulary: usize,
+    pub(super) runner: &'a mut dyn Runner,
+}
+
+impl Batch<'_> {
+    /// Hands whole rows of logits to `f`, a bounded chunk at a time; `rows` are indices in the batch.
+    pub fn logits(&mut self, rows: &[usize], mut f: impl FnMut(&Chunk) -> Result<()>) -> Result<()> {
+        let Self { origins, scored, .. } = *self;
+        for rows in rows.chunks(self.runner.chunk_rows()) {
+            let (logits, stride) = self.runner.logits(rows)?;
+            f(&Chunk { rows, origins, scored, logits, stride, vocabulary: self.vocabulary })?;
+        }
+        Ok(())
+    }
+}
+
+/// Some rows of a batch with all their logits.
+pub(crate) struct Chunk<'a> {
+    rows: &'a [usize],
+    origins: &'a [Origin],
+    scored: &'a [Scored],
+    logits: &'a [f32],
+    stride: usize,
+    vocabulary: usize,
+}
+
+/// One row of a chunk.
+#[derive(Clone, Copy)]
+pub(crate) struct WholeRow<'a> {
+    pub origin: Origin,
+    pub scored: &'a Scored,
+    /// `vocab_size` raw logits.
+    pub logits: &'a [f32],
+}
+
+impl<'a> Chunk<'a> {
+    /// The rows, in order.
+    pub fn rows(&self) -> impl IndexedParallelIterator<Item = WholeRow<'a>> {
+        let Self { origins, scored, vocabulary, .. } = *self;
+        self.rows.par_iter().zip(self.logits.par_chunks_exact(self.stride)).map(move |(row, logits)| {
+            WholeRow { origin: origins[*row], scored: &scored[*row], logits: &logits[..vocabulary] }
+        })
+    }
+}

@@ -1,0 +1,72 @@
+//! Packs on the CPU, in the calling thread's pool.
+
+use super::Runner;
+use crate::Result;
+use crate::model::forward::Workspace;
+use crate::model::{Pack, Transformer};
+use crate::ops::head::{self, Head, Scored};
+use crate::ops::matmul::Rows;
+use crate::tensor::Element;
+
+/// A transformer with its work memory. A pack is done by the time that it is taken on.
+pub(super) struct Cpu<'m, E: Element> {
+    transformer: &'m Transformer<E>,
+    workspace: Workspace<E>,
+    entropy: bool,
+    head: head::Scratch,
+    /// Rows and results of the last pack.
+    rows: usize,
+    scored: Vec<Scored>,
+    gathered: Vec<E>,
+    logits: Vec<f32>,
+}
+
+impl<'m, E: Element> Cpu<'m, E> {
+    /// For packs of up to `tokens` tokens in windows of up to `max_length`.
+    pub fn new(transformer: &'m Transformer<E>, tokens: usize, max_length: usize, entropy: bool) -> Self {
+        Self {
+            transformer,
+            workspace: transformer.workspace(tokens, max_length),
+            entropy,
+            head: head::Scratch::default(),
+            rows: 0,
+            scored: Vec::new(),
+            gathered: Vec::new(),
+            logits: Vec::new(),
+        }
+    }
+}
+
+impl<E: Element> Runner for Cpu<'_, E> {
+    fn depth(&self) -> usize {
+        1
+    }
+
+    fn submit(&mut self, pack: &Pack) -> Result<()> {
+        self.transformer.forward(pack, &mut self.workspace);
+        self.rows = pack.rows.len();
+        let hidden = self.workspace.hidden(self.transformer.config(), self.rows);
+        let (weight, targets, entropy) = (self.transformer.head(), &pack.targets[..], self.entropy);
+        self.scored = Head { hidden, weight, targets, entropy }.score(&mut self.head);
+        Ok(())
+    }
+
+    fn collect(&mut self) -> Result<Vec<Scored>> {
+        Ok(std::mem::take(&mut self.scored))
+    }
+
+    fn chunk_rows(&self) -> usize {
+        head::chunk_rows(self.transformer.config().vocab_size)
+    }
+
+    fn logits(&mut self, rows: &[usize]) -> Result<(&[f32], usize)> {
+        let hidden = self.workspace.hidden(self.transformer.config(), self.rows);
+        self.gathered.clear();
+        for row in rows {
+            self.gathered.extend_from_slice(&hidden.data[row * hidden.stride..][..hidden.stride]);
+        }
+        let gathered = Rows { data: &self.gathered, rows: rows.len(), ..hidden };
+        let stride = head::logits(gathered, self.transformer.head(), &mut self.head, &mut self.logits);
+        Ok((&self.logits, stride))
+    }
+}

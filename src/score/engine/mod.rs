@@ -1,0 +1,198 @@
+//! Documents into packs, packs through the model, rows back to their documents.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+
+mod batch;
+mod cpu;
+mod packer;
+
+pub(crate) use batch::{Batch, Chunk, WholeRow};
+use cpu::Cpu;
+use packer::Packer;
+
+use super::{ScoreConfig, Statistics};
+use crate::model::{AnyTransformer, Model, Pack, Transformer};
+use crate::ops::head::Scored;
+use crate::{Error, Result};
+
+/// A model with everything that scoring packs needs; shared by threads, each taking its own work memory.
+pub(crate) struct Engine<'m> {
+    model: &'m Model,
+    config: ScoreConfig,
+    idle: Mutex<Vec<Box<dyn Runner + 'm>>>,
+}
+
+/// A document for the model: tokens before it that are context only, such as a BOS, and its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Sequence<'a> {
+    /// Never scored.
+    pub context: &'a [u32],
+    /// Position 0 is the first of these.
+    pub ids: &'a [u32],
+}
+
+impl Sequence<'_> {
+    /// Tokens, the context included.
+    pub(crate) fn len(&self) -> usize {
+        self.context.len() + self.ids.len()
+    }
+
+    fn id(&self, position: usize) -> u32 {
+        let context = self.context.len();
+        if position < context { self.context[position] } else { self.ids[position - context] }
+    }
+}
+
+/// Where a scored row belongs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin {
+    pub document: usize,
+    /// Among the document's own tokens, from 0.
+    pub position: usize,
+}
+
+/// A model's device at work, with its work memory.
+trait Runner: Send {
+    /// How many packs may be under way.
+    fn depth(&self) -> usize;
+    /// Takes on a pack.
+    fn submit(&mut self, pack: &Pack) -> Result<()>;
+    /// Waits for the oldest pack under way and gives its rows' results.
+    fn collect(&mut self) -> Result<Vec<Scored>>;
+    /// Whole rows of logits that are held at a time.
+    fn chunk_rows(&self) -> usize;
+    /// Whole rows of logits of the pack last collected, one after the other, and the distance between them; only where
+    /// no other is under way.
+    fn logits(&mut self, rows: &[usize]) -> Result<(&[f32], usize)>;
+}
+
+/// A runner with the packs that it works on.
+struct Line<'a, 'm> {
+    engine: &'a Engine<'m>,
+    runner: Box<dyn Runner + 'm>,
+    packer: Packer,
+    /// Where the rows of each pack under way belong, oldest first.
+    under_way: VecDeque<Vec<Origin>>,
+}
+
+impl<'m> Engine<'m> {
+    pub fn new(model: &'m Model, config: ScoreConfig) -> Self {
+        Self { model, config, idle: Mutex::default() }
+    }
+
+    /// The windows of a sequence.
+    pub fn windows(&self, sequence: &Sequence) -> usize {
+        self.config.windows.windows(sequence.len()).count()
+    }
+
+    pub fn config(&self) -> &ScoreConfig {
+        &self.config
+    }
+
+    /// Scores the documents pack by pack; `visit` sees each pack's rows in order.
+    pub fn run(&self, documents: &[Sequence], mut visit: impl FnMut(&mut Batch) -> Result<()>) -> Result<()> {
+        self.check_ids(documents)?;
+        let tokens = self.budget();
+        let packer = Packer::new(tokens, Transformer::<f32>::key_block_budget(tokens));
+        let mut line = Line { engine: self, runner: self.runner(), packer, under_way: VecDeque::new() };
+        line.run(documents, &mut visit)?;
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(line.runner);
+        Ok(())
+    }
+
+    /// An id that the model has no embedding for is the document's fault.
+    fn check_ids(&self, documents: &[Sequence]) -> Result<()> {
+        let vocabulary = self.model.config().vocab_size;
+        for (index, Sequence { context, ids }) in documents.iter().enumerate() {
+            if let Some(id) = context.iter().find(|id| **id as usize >= vocabulary) {
+                let reason = format!("context token id {id}: the model's vocabulary has {vocabulary} ids");
+                return Err(Error::Usage(reason));
+            }
+            if let Some(position) = ids.iter().position(|id| *id as usize >= vocabulary) {
+                let reason = format!(
+                    "token id {} at position {position}: the model's vocabulary has {vocabulary} ids",
+                    ids[position]
+                );
+                return Err(Error::Document { index, reason });
+            }
+        }
+        Ok(())
+    }
+
+    fn runner(&self) -> Box<dyn Runner + 'm> {
+        if let Some(runner) = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop() {
+            return runner;
+        }
+        let (tokens, max_length) = (self.budget(), self.config.windows.max_length());
+        let entropy = self.config.entropy;
+        match &self.model.transformer {
+            AnyTransformer::F32(transformer) => Box::new(Cpu::new(transformer, tokens, max_length, entropy)),
+            AnyTransformer::Bf16(transformer) => Box::new(Cpu::new(transformer, tokens, max_length, entropy)),
+        }
+    }
+
+    /// Tokens of a pack: a whole window fits.
+    fn budget(&self) -> usize {
+        self.config.batch_tokens.max(self.config.windows.max_length())
+    }
+}
+
+impl Line<'_, '_> {
+    fn run(
+        &mut self,
+        documents: &[Sequence],
+        visit: &mut impl FnMut(&mut Batch) -> Result<()>,
+    ) -> Result<()> {
+        for (document, sequence) in documents.iter().enumerate() {
+            for window in self.engine.config.windows.windows(sequence.len()) {
+                let scored = window.first_scored.max(sequence.context.len())..window.end;
+                if scored.is_empty() {
+                    continue;
+                }
+                if !self.packer.fits(window.end - window.start) {
+                    self.submit()?;
+                    self.collect(self.runner.depth() - 1, visit)?;
+                }
+                self.packer.push(document, sequence, window.start..window.end, scored);
+            }
+        }
+        if !self.packer.origins.is_empty() {
+            self.submit()?;
+        }
+        self.collect(0, visit)
+    }
+
+    fn submit(&mut self) -> Result<()> {
+        self.engine.config.check_stop()?;
+        self.runner.submit(&self.packer.pack)?;
+        self.under_way.push_back(self.packer.take_origins());
+        Ok(())
+    }
+
+    /// Visits packs until `left` are under way.
+    fn collect(&mut self, left: usize, visit: &mut impl FnMut(&mut Batch) -> Result<()>) -> Result<()> {
+        while self.under_way.len() > left {
+            let Some(origins) = self.under_way.pop_front() else { break };
+            let scored = self.runner.collect()?;
+            check_finite(&scored, &origins)?;
+            let vocabulary = self.engine.model.config().vocab_size;
+            visit(&mut Batch { origins: &origins, scored: &scored, vocabulary, runner: &mut *self.runner })?;
+        }
+        Ok(())
+    }
+}
+
+fn check_finite(scored: &[Scored], origins: &[Origin]) -> Result<()> {
+    let finite = |scored: &Scored| Statistics::is_finite(&scored.statistics);
+    match scored.iter().position(|scored| !finite(scored)) {
+        None => Ok(()),
+        Some(row) => Err(Error::Document {
+            index: origins[row].document,
+            reason: format!(
+                "the model's logits at position {} are not finite: a weight or an activation overflows; try --dtype f32",
+                origins[row].position
+            ),
+        }),
+    }
+}

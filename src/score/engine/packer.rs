@@ -1,0 +1,53 @@
+//! Windows of documents, collected until a pack is full.
+
+use std::ops::Range;
+
+use super::{Origin, Sequence};
+use crate::model::Pack;
+use crate::tensor::PANEL;
+
+/// Collects windows until the budget is full.
+pub(super) struct Packer {
+    tokens: usize,
+    key_blocks: usize,
+    pub pack: Pack,
+    pub origins: Vec<Origin>,
+    used_blocks: usize,
+}
+
+impl Packer {
+    /// Of packs of up to `tokens` tokens, and of `key_blocks` blocks of keys, of which every window starts a new one.
+    pub fn new(tokens: usize, key_blocks: usize) -> Self {
+        let pack = Pack { cu_seqlens: vec![0], ..Pack::default() };
+        Self { tokens, key_blocks, pack, origins: Vec::new(), used_blocks: 0 }
+    }
+
+    /// Whether a window of `tokens` tokens more fits.
+    pub fn fits(&self, tokens: usize) -> bool {
+        self.pack.ids.len() + tokens <= self.tokens
+            && self.used_blocks + tokens.div_ceil(PANEL) <= self.key_blocks
+    }
+
+    /// Empties the pack, and hands out where its rows belong.
+    pub fn take_origins(&mut self) -> Vec<Origin> {
+        self.pack.ids.clear();
+        self.pack.cu_seqlens.truncate(1);
+        self.pack.rows.clear();
+        self.pack.targets.clear();
+        self.used_blocks = 0;
+        std::mem::take(&mut self.origins)
+    }
+
+    /// Adds the positions `window` of a sequence, of which `scored` are to be scored.
+    pub fn push(&mut self, document: usize, sequence: &Sequence, window: Range<usize>, scored: Range<usize>) {
+        let base = self.pack.ids.len();
+        for position in scored {
+            self.pack.rows.push(base + position - 1 - window.start);
+            self.pack.targets.push(sequence.id(position));
+            self.origins.push(Origin { document, position: position - sequence.context.len() });
+        }
+        self.used_blocks += window.len().div_ceil(PANEL);
+        self.pack.ids.extend(window.map(|position| sequence.id(position)));
+        self.pack.cu_seqlens.push(self.pack.ids.len());
+    }
+}
