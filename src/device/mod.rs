@@ -30,7 +30,7 @@ pub use driver::{Address, Grid, Mark};
 #[cfg(feature = "emulator")]
 pub use emulator::Schedule;
 #[cfg(kernels)]
-pub use matrix::{Matrix, Rows, stride};
+pub use matrix::{Bias, Matrix, Rows, stride};
 #[cfg(kernels)]
 pub use queue::Queue;
 
