@@ -63,6 +63,14 @@ impl<T: Element> Matrix<T> {
     }
 }
 
+/// What a product adds to its outputs, in the types that kernels and libraries take it in.
+pub struct Bias<T> {
+    /// As the kernels add it.
+    pub exact: Buffer<f32>,
+    /// As cuBLASLt adds it to outputs of type `T`.
+    pub rounded: Buffer<T>,
+}
+
 /// Rows of a matrix, or some of their columns.
 #[derive(Clone, Copy)]
 pub struct Rows<'a, T> {

@@ -21,7 +21,7 @@ pub struct Linear<E, S: Store<E> = Packed> {
     /// `[outputs, inputs]`.
     pub weight: S::Matrix,
     /// `[outputs]`.
-    pub bias: Option<S::Vector>,
+    pub bias: Option<S::Bias>,
 }
 
 /// A norm's parameters `[width]`; none where the model has none.
@@ -280,7 +280,7 @@ impl LinearSource<'_> {
     fn store<E, S: Store<E>>(self, store: &S) -> Result<Linear<E, S>> {
         let weight =
             if self.transposed { self.weight.store_transposed(store)? } else { self.weight.store(store)? };
-        let bias = self.bias.map(|bias| store.vector(bias.to_vec()?)).transpose()?;
+        let bias = self.bias.map(|bias| store.bias(bias.to_vec()?)).transpose()?;
         Ok(Linear { weight, bias })
     }
 }

@@ -11,6 +11,8 @@ pub trait Store<E> {
     type Matrix;
     /// Values in f32.
     type Vector;
+    /// What a product adds to its outputs.
+    type Bias;
 
     /// Stores `[n, k]`: `read(rows, out)` fills `out` (row-major, `rows.len() × k`) with some of the rows, in parallel.
     ///
@@ -29,6 +31,12 @@ pub trait Store<E> {
     /// No room.
     fn rows(&self, width: usize, values: Vec<f32>) -> Result<Self::Vector>;
 
+    /// Stores the summands of a product's outputs.
+    ///
+    /// # Errors
+    /// As [`Store::rows`].
+    fn bias(&self, values: Vec<f32>) -> Result<Self::Bias>;
+
     /// Stores one row.
     ///
     /// # Errors
@@ -44,6 +52,7 @@ pub struct Packed;
 impl<E: Element> Store<E> for Packed {
     type Matrix = tensor::Matrix<E>;
     type Vector = Vec<f32>;
+    type Bias = Vec<f32>;
 
     fn matrix(
         &self,
@@ -57,6 +66,10 @@ impl<E: Element> Store<E> for Packed {
     fn rows(&self, _: usize, values: Vec<f32>) -> Result<Vec<f32>> {
         Ok(values)
     }
+
+    fn bias(&self, values: Vec<f32>) -> Result<Vec<f32>> {
+        Ok(values)
+    }
 }
 
 /// Row-major, rows [`crate::device::stride`] apart.
@@ -68,7 +81,7 @@ mod device {
 
     use super::Store;
     use crate::Result;
-    use crate::device::{Buffer, Matrix, Queue, stride};
+    use crate::device::{Bias, Buffer, Matrix, Queue, stride};
     use crate::tensor::{Element, round};
 
     /// Bytes that are read and sent at a time.
@@ -79,6 +92,7 @@ mod device {
     impl<E: Element> Store<E> for Queue {
         type Matrix = Matrix<E>;
         type Vector = Buffer<f32>;
+        type Bias = Bias<E>;
 
         fn matrix(
             &self,
@@ -116,6 +130,11 @@ mod device {
                 to[..width].copy_from_slice(from);
             }
             self.upload(&padded)
+        }
+
+        fn bias(&self, values: Vec<f32>) -> Result<Bias<E>> {
+            let rounded: Vec<_> = values.iter().map(|value| E::from_f32(*value)).collect();
+            Ok(Bias { exact: self.upload(&values)?, rounded: self.upload(&rounded)? })
         }
     }
 }
