@@ -11,7 +11,6 @@
 #define __global__
 #define __device__
 #define __launch_bounds__(...)
-#pragma GCC diagnostic ignored "-Wunknown-pragmas"  // unroll
 
 __forceinline__ void __syncthreads() {
   using namespace emu;
