@@ -48,6 +48,10 @@ impl<E: Element> Runner for Cpu<'_, E> {
         1
     }
 
+    fn edits(&self) -> bool {
+        false
+    }
+
     fn submit(&mut self, pack: &Pack, _: &[Request]) -> Result<()> {
         self.transformer.forward(pack, &mut self.workspace);
         self.rows = pack.rows.len();

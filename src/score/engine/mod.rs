@@ -25,6 +25,7 @@ use crate::{Error, Result};
 pub(crate) struct Engine<'m> {
     model: &'m Model,
     config: ScoreConfig,
+    #[cfg_attr(not(kernels), expect(dead_code, reason = "the CPU leaves editing to the editor"))]
     edit: Option<EditConfig>,
     idle: Mutex<Vec<Box<dyn Runner + 'm>>>,
 }
@@ -60,6 +61,7 @@ pub(crate) struct Origin {
 
 /// What is asked for a row that may be edited.
 #[derive(Clone, Copy)]
+#[cfg_attr(not(kernels), expect(dead_code, reason = "the CPU asks the editor"))]
 pub(crate) struct Request<'a> {
     /// The document's stream of random numbers.
     pub stream: u64,
@@ -81,6 +83,8 @@ trait Runner: Send {
     fn tokens(&self) -> usize;
     /// How many packs may be under way.
     fn depth(&self) -> usize;
+    /// Whether it decides on edits.
+    fn edits(&self) -> bool;
     /// Takes on a pack, with a request for each of its rows where they are to be edited.
     fn submit(&mut self, pack: &Pack, requests: &[Request]) -> Result<()>;
     /// Waits for the oldest pack under way and gives its rows' results.
@@ -205,8 +209,8 @@ impl Line<'_, '_, '_> {
     fn submit(&mut self) -> Result<()> {
         self.engine.config.check_stop()?;
         let requests: Vec<_> = match self.request {
-            Some(request) => self.packer.origins.iter().map(request).collect(),
-            None => Vec::new(),
+            Some(request) if self.runner.edits() => self.packer.origins.iter().map(request).collect(),
+            _ => Vec::new(),
         };
         self.runner.submit(&self.packer.pack, &requests)?;
         self.under_way.push_back(self.packer.take_origins());
