@@ -1,5 +1,6 @@
 //! NVIDIA GPUs, through CUDA's driver interface. The driver's library is loaded when a GPU is opened, so one binary runs
 //! with and without one.
+#![allow(unsafe_code)]
 
 mod context;
 mod cublaslt;
@@ -14,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cudarc::driver::result;
 
 use self::context::Context;
+pub(super) use self::context::has_driver;
 use self::cublaslt::CublasLt;
 use self::modules::Modules;
 use self::staging::{Landing, Ring};

@@ -50,13 +50,13 @@ pub struct Kernel {
     pub entry: unsafe extern "C" fn(arguments: *mut *mut c_void),
 }
 
-/// Rows of a [`Product`] that a library computes at a time. Its buffers have room for a multiple of it, so that every row
-/// is computed in a block of the same shape and has the same bits in every batch.
+/// Rows of a product that a library computes at a time: where its inputs and outputs have room for a multiple of it, every
+/// row is computed in a block of the same shape and has the same bits in every batch.
 pub const PRODUCT_ROWS: usize = 4096;
 
 /// D = A·Bᵀ + bias: a product that a vendor's library may compute in a kernel's place.
 #[derive(Clone, Copy, Debug)]
-pub struct Product {
+pub(super) struct Product {
     /// A: [rows, k].
     pub a: Operand,
     /// B: [n, k], of A's type.
@@ -77,7 +77,7 @@ pub struct Product {
 
 /// A matrix of a [`Product`], in rows.
 #[derive(Clone, Copy, Debug)]
-pub struct Operand {
+pub(super) struct Operand {
     /// Where it starts.
     pub start: Address,
     /// Rows that it has room for.

@@ -7,7 +7,6 @@
 #[cfg(kernels)]
 mod buffer;
 #[cfg(feature = "cuda")]
-#[allow(unsafe_code)]
 mod cuda;
 #[cfg(kernels)]
 mod driver;
@@ -26,7 +25,7 @@ use std::str::FromStr;
 #[cfg(kernels)]
 pub use buffer::{Buffer, View};
 #[cfg(kernels)]
-pub use driver::{Address, Grid, Mark};
+pub use driver::{Address, Grid, Mark, PRODUCT_ROWS};
 #[cfg(feature = "emulator")]
 pub use emulator::Schedule;
 // For tests that are generic over the types of kernels.
@@ -68,7 +67,9 @@ impl Device {
         #[cfg(feature = "cuda")]
         match Queue::open(Self::Cuda(0)) {
             Ok(_) => return Self::Cuda(0),
-            Err(error) => tracing::debug!("no GPU: {error}"),
+            // Somebody has put a driver there, and would want to know that it is of no use.
+            Err(error) if cuda::has_driver() => tracing::warn!("{error}; running on the CPU"),
+            Err(error) => tracing::debug!("{error}"),
         }
         Self::Cpu
     }

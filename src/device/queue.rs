@@ -6,9 +6,11 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use bytemuck::Pod;
+use half::bf16;
 
-use super::driver::{Driver, Grid, Kernel, Mark};
-use super::{Buffer, Device, View};
+use super::driver::{Driver, Grid, Kernel, Mark, Operand, Product};
+use super::{Buffer, Device, Rows, View};
+use crate::tensor::Element;
 use crate::{Error, Result};
 
 /// A device with kernels, and its work in the order of the calls. Clones share it.
@@ -140,6 +142,43 @@ impl Queue {
         self.driver.synchronize()
     }
 
+    /// out = x·weightᵀ + bias, or the same added to `out`, by the vendor's library; an empty `bias` adds nothing.
+    ///
+    /// False, and nothing done, where there is no such library or it does not take these shapes: it does where `x` and
+    /// `out` have room for a multiple of [`PRODUCT_ROWS`](super::PRODUCT_ROWS) rows, and then may overwrite rows of `out`
+    /// up to the next multiple. The answer does not depend on the number of rows.
+    ///
+    /// # Errors
+    /// What went wrong on the device before.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    pub fn product<T: Element, D: Element>(
+        &self,
+        out: Rows<'_, D>,
+        x: Rows<'_, T>,
+        weight: Rows<'_, T>,
+        bias: View<'_, D>,
+        accumulate: bool,
+    ) -> Result<bool> {
+        assert_eq!(
+            (out.rows, out.width, x.width),
+            (x.rows, weight.rows, weight.width),
+            "shapes of a product"
+        );
+        assert!(bias.is_empty() || bias.len() == out.width, "{} biases", bias.len());
+        self.driver.product(&Product {
+            a: operand(x),
+            b: operand(weight),
+            d: operand(out),
+            rows: out.rows,
+            n: out.width,
+            k: x.width,
+            bias: (!bias.is_empty()).then(|| bias.address()),
+            accumulate,
+        })
+    }
+
     /// Runs a kernel; one without blocks does nothing.
     pub(super) fn launch(
         &self,
@@ -148,6 +187,15 @@ impl Queue {
         arguments: &mut [*mut c_void],
     ) -> Result<()> {
         if grid.blocks.contains(&0) { Ok(()) } else { self.driver.launch(kernel, grid, arguments) }
+    }
+}
+
+fn operand<T>(rows: Rows<'_, T>) -> Operand {
+    Operand {
+        start: rows.data.address(),
+        capacity: rows.data.len().div_ceil(rows.stride),
+        stride: rows.stride,
+        bf16: size_of::<T>() == size_of::<bf16>(),
     }
 }
 

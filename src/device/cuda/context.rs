@@ -1,4 +1,5 @@
 //! A GPU: found, checked and opened; and the way that every call to it takes.
+#![allow(unsafe_code)]
 
 use std::ffi::c_int;
 use std::fmt;
@@ -141,13 +142,18 @@ impl Drop for Context {
     }
 }
 
+/// Whether the driver's library is there.
+pub fn has_driver() -> bool {
+    // SAFETY: loading NVIDIA's library runs its initialisers, which is what it is made for.
+    unsafe { sys::is_culib_present() }
+}
+
 /// Whether the driver's library is there with all that this crate needs of it.
 fn check_library(name: Device) -> Result<()> {
-    // SAFETY: loading NVIDIA's library runs its initialisers, which is what it is made for.
-    if !unsafe { sys::is_culib_present() } {
+    if !has_driver() {
         return Err(name.error("no NVIDIA driver found (libcuda.so.1): install one, or use --device cpu"));
     }
-    // SAFETY: as above; the library is present.
+    // SAFETY: as above: the library is present.
     let library = unsafe { sys::culib() };
     // SAFETY: the symbols are looked up, not called.
     let missing =

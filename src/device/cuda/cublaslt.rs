@@ -2,6 +2,7 @@
 //!
 //! A row's bits must not depend on the batch that it is in. So every call computes [`PRODUCT_ROWS`] rows, by an algorithm
 //! that is chosen once for each shape and never splits a sum over k.
+#![allow(unsafe_code)]
 
 use std::collections::HashMap;
 use std::env;

@@ -1,4 +1,5 @@
 //! The kernels' machine code: each file is loaded once, when the first of its kernels is launched.
+#![allow(unsafe_code)]
 
 use std::collections::HashMap;
 use std::ffi::CStr;

@@ -1,4 +1,5 @@
 //! Copies between host and device by way of pinned memory, so that neither waits for the other.
+#![allow(unsafe_code)]
 
 use std::collections::VecDeque;
 use std::ops::Range;

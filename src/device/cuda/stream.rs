@@ -1,4 +1,5 @@
 //! Queues of work on a GPU, points in them, and host memory that the GPU reads and writes by itself.
+#![allow(unsafe_code)]
 
 use std::ptr::{NonNull, null_mut};
 use std::sync::Arc;

@@ -11,6 +11,7 @@ use crate::tensor::Element;
 /// A transformer with its work memory. A pack is done by the time that it is taken on.
 pub(super) struct Cpu<'m, E: Element> {
     transformer: &'m Transformer<E>,
+    tokens: usize,
     workspace: Workspace<E>,
     entropy: bool,
     head: head::Scratch,
@@ -26,6 +27,7 @@ impl<'m, E: Element> Cpu<'m, E> {
     pub fn new(transformer: &'m Transformer<E>, tokens: usize, max_length: usize, entropy: bool) -> Self {
         Self {
             transformer,
+            tokens,
             workspace: transformer.workspace(tokens, max_length),
             entropy,
             head: head::Scratch::default(),
@@ -38,6 +40,10 @@ impl<'m, E: Element> Cpu<'m, E> {
 }
 
 impl<E: Element> Runner for Cpu<'_, E> {
+    fn tokens(&self) -> usize {
+        self.tokens
+    }
+
     fn depth(&self) -> usize {
         1
     }

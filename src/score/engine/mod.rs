@@ -5,10 +5,14 @@ use std::sync::{Mutex, PoisonError};
 
 mod batch;
 mod cpu;
+#[cfg(kernels)]
+mod device;
 mod packer;
 
 pub(crate) use batch::{Batch, Chunk, WholeRow};
 use cpu::Cpu;
+#[cfg(kernels)]
+use device::OnDevice;
 use packer::Packer;
 
 use super::{ScoreConfig, Statistics};
@@ -54,6 +58,8 @@ pub(crate) struct Origin {
 
 /// A model's device at work, with its work memory.
 trait Runner: Send {
+    /// Tokens of a pack at most.
+    fn tokens(&self) -> usize;
     /// How many packs may be under way.
     fn depth(&self) -> usize;
     /// Takes on a pack.
@@ -93,9 +99,9 @@ impl<'m> Engine<'m> {
     /// Scores the documents pack by pack; `visit` sees each pack's rows in order.
     pub fn run(&self, documents: &[Sequence], mut visit: impl FnMut(&mut Batch) -> Result<()>) -> Result<()> {
         self.check_ids(documents)?;
-        let tokens = self.budget();
-        let packer = Packer::new(tokens, Transformer::<f32>::key_block_budget(tokens));
-        let mut line = Line { engine: self, runner: self.runner(), packer, under_way: VecDeque::new() };
+        let runner = self.runner()?;
+        let packer = Packer::new(runner.tokens(), Transformer::<f32>::key_block_budget(runner.tokens()));
+        let mut line = Line { engine: self, runner, packer, under_way: VecDeque::new() };
         line.run(documents, &mut visit)?;
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(line.runner);
         Ok(())
@@ -120,16 +126,20 @@ impl<'m> Engine<'m> {
         Ok(())
     }
 
-    fn runner(&self) -> Box<dyn Runner + 'm> {
+    fn runner(&self) -> Result<Box<dyn Runner + 'm>> {
         if let Some(runner) = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop() {
-            return runner;
+            return Ok(runner);
         }
         let (tokens, max_length) = (self.budget(), self.config.windows.max_length());
         let entropy = self.config.entropy;
-        match &self.model.transformer {
-            AnyTransformer::F32(transformer) => Box::new(Cpu::new(transformer, tokens, max_length, entropy)),
-            AnyTransformer::Bf16(transformer) => Box::new(Cpu::new(transformer, tokens, max_length, entropy)),
-        }
+        Ok(match &self.model.transformer {
+            AnyTransformer::F32(model) => Box::new(Cpu::new(model, tokens, max_length, entropy)),
+            AnyTransformer::Bf16(model) => Box::new(Cpu::new(model, tokens, max_length, entropy)),
+            #[cfg(kernels)]
+            AnyTransformer::DeviceF32(model) => Box::new(OnDevice::new(model, tokens, max_length, entropy)?),
+            #[cfg(kernels)]
+            AnyTransformer::DeviceBf16(model) => Box::new(OnDevice::new(model, tokens, max_length, entropy)?),
+        })
     }
 
     /// Tokens of a pack: a whole window fits.
