@@ -3,19 +3,23 @@
 //
 //   x[t, c] = table[ids[t], c] (+ learned[positions[t], c])        x [T, C], table [V, C], learned [P, C]
 //
-// A block per token. Bound by memory: a row of each table read, a row of x written.
+// A block per token. Bound by memory: a row of each table read, a row of x written. An id or a position outside its
+// table gives a row of NaN: the host checks them, and what slips through shows.
 #include "vector.cuh"
 
-template <class T>
-__device__ void embedding_forward(float* x, const T* table, const float* learned, uint32_t id, uint32_t position, int c,
-                                  int x_stride, int table_stride, int learned_stride) {
-  x += size_t(blockIdx.x) * x_stride;
-  table += size_t(id) * table_stride;
-  const float* added = learned ? learned + size_t(position) * learned_stride : nullptr;
-  const bool vectors = aligned<4>(x) && aligned<4>(table) && aligned<4>(added);
-  each_column<4>(c, vectors, [&](int i, auto lanes) {
+template <class T> struct Table {
+  const T* data;
+  int rows, stride;
+
+  __device__ __forceinline__ bool has(uint32_t row) const { return row < uint32_t(rows); }
+  __device__ __forceinline__ const T* row(uint32_t row) const { return data + size_t(row) * stride; }
+};
+
+// x = from (+ added)
+template <class T> __device__ __forceinline__ void sum_rows(float* x, const T* from, const float* added, int c) {
+  each_column<4>(c, aligned<4>(x) && aligned<4>(from) && aligned<4>(added), [&](int i, auto lanes) {
     float v[lanes.count];
-    load(v, table + i);
+    load(v, from + i);
     if (added) {
       float p[lanes.count];
       load(p, added + i);
@@ -25,10 +29,24 @@ __device__ void embedding_forward(float* x, const T* table, const float* learned
   });
 }
 
-// learned: may be null.
-extern "C" __global__ void __launch_bounds__(256) embedding_forward_f32(float* x, const float* table, const float* learned, const uint32_t* ids, const uint32_t* positions, int c, int x_stride, int table_stride, int learned_stride) {
-  embedding_forward(x, table, learned, ids[blockIdx.x], positions[blockIdx.x], c, x_stride, table_stride, learned_stride);
+template <class T>
+__device__ void embedding_forward(float* x, const Table<T>& table, const Table<float>& learned, const uint32_t* ids,
+                                  const uint32_t* positions, int c, int x_stride) {
+  const uint32_t id = ids[blockIdx.x], position = positions[blockIdx.x];
+  x += size_t(blockIdx.x) * x_stride;
+  if (!table.has(id) || (learned.data && !learned.has(position))) {
+    for (int i = threadIdx.x; i < c; i += blockDim.x) x[i] = NAN;
+  } else {
+    sum_rows(x, table.row(id), learned.data ? learned.row(position) : nullptr, c);
+  }
 }
-extern "C" __global__ void __launch_bounds__(256) embedding_forward_bf16(float* x, const bf16* table, const float* learned, const uint32_t* ids, const uint32_t* positions, int c, int x_stride, int table_stride, int learned_stride) {
-  embedding_forward(x, table, learned, ids[blockIdx.x], positions[blockIdx.x], c, x_stride, table_stride, learned_stride);
+
+// learned: may be null.
+extern "C" __global__ void __launch_bounds__(256) embedding_forward_f32(float* x, const float* table, const float* learned, const uint32_t* ids, const uint32_t* positions, int c, int table_rows, int learned_rows, int x_stride, int table_stride, int learned_stride) {
+  const Table<float> places = {learned, learned_rows, learned_stride};
+  embedding_forward<float>(x, {table, table_rows, table_stride}, places, ids, positions, c, x_stride);
+}
+extern "C" __global__ void __launch_bounds__(256) embedding_forward_bf16(float* x, const bf16* table, const float* learned, const uint32_t* ids, const uint32_t* positions, int c, int table_rows, int learned_rows, int x_stride, int table_stride, int learned_stride) {
+  const Table<float> places = {learned, learned_rows, learned_stride};
+  embedding_forward<bf16>(x, {table, table_rows, table_stride}, places, ids, positions, c, x_stride);
 }

@@ -183,9 +183,9 @@ __device__ void head_tiles(float* logits, const T* hidden, const T* weight, cons
   const int count = int(counts[pairs != nullptr ? tile : 0]);
   if (first >= count) return;
   const auto pair = [=](int i) { return pairs != nullptr ? size_t(pairs[size_t(tile) * capacity + i]) : size_t(i) * slots + tile; };
-  const auto row = [=](int i) { return first + i < count ? hidden + size_t(rows[pair(first + i) / slots]) * hidden_stride : nullptr; };
+  const auto row = [=](int i) { return hidden + size_t(rows[pair(first + i < count ? first + i : first) / slots]) * hidden_stride; };
   Sums sums;
-  HeadTile<T>::multiply(sums, HeadTile<T>::LoadA::gather(hidden, c, row),
+  HeadTile<T>::multiply(sums, HeadTile<T>::LoadA::gather(c, row),
                         HeadTile<T>::LoadB::of(weight, tile * kVocabularyTile, v, weight_stride, c), c, dynamic_shared<T>());
   for (int i = 0; i < kThreadRows; ++i) {
     const int at = first + Mine<T>::row() + 8 * i;

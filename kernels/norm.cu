@@ -7,13 +7,14 @@
 //   add_forward   x[i] += norm(y[i])                          norms that come after (OLMo-2)
 //   heads         qkv[t, offset + g·C ..] = norm(the same)    in place; C is a head (Qwen3) or all heads (OLMo-2)
 //
-// Bound by memory, so a row is read once and waits in registers, 32 values per thread: a warp takes a row of up to 1,024
-// values, a block a longer one. Differences from the mean are squared only once the mean is known: E[x²] - mean² would
-// cancel. The order of a sum depends on C and the alignment of rows alone.
+// Bound by memory, so a row is read once and waits in registers, up to 24 values per thread: a warp takes a row of up
+// to 768 values, a block a longer one. A row that does not come in vectors of 4 values, or exceeds a block's registers,
+// is read again from cache for each of its sums. Differences from the mean are squared only once the mean is known:
+// E[x²] - mean² would cancel. How a row is summed depends on its length and its place within a matrix's row alone.
 #include "reduce.cuh"
 #include "vector.cuh"
 
-constexpr int kValues = 24;                  // of a row, in one thread's registers
+constexpr int kValues = 24;  // of a row, in one thread's registers
 constexpr int kWarpRow = kWarp * kValues;
 
 struct Layer {
@@ -120,15 +121,15 @@ template <class F> __device__ __forceinline__ void each_row(int count, int c, F 
   if (row < count) f(row);
 }
 
-// Chooses a way by the row's length; `vectors` says that rows are aligned for 4 values.
+// Chooses a way by the row's length; `vectors` says that the row is aligned for 4 values, as well as what is written.
 template <class Kind, class T, class Write>
 __device__ __forceinline__ void normalise_row(const T* x, const Parameters& norm, int c, bool vectors, Write write) {
-  const bool resident = vectors && c <= kValues * int(blockDim.x);
+  vectors = vectors && c % 4 == 0;
   if (c <= kWarpRow) {
     if (vectors) normalise<Kind, Warp>(Resident<Warp, T>(x, c), norm, write);
     else normalise<Kind, Warp>(Reread<Warp, T>(x, c), norm, write);
   } else {
-    if (resident) normalise<Kind, Block>(Resident<Block, T>(x, c), norm, write);
+    if (vectors && c <= kValues * int(blockDim.x)) normalise<Kind, Block>(Resident<Block, T>(x, c), norm, write);
     else normalise<Kind, Block>(Reread<Block, T>(x, c), norm, write);
   }
 }
@@ -141,44 +142,53 @@ template <int N> __device__ __forceinline__ void add(float* x, const float (&v)[
   store(x, sum);
 }
 
-// x and out are aligned as rows of a matrix are; `rows` may be null.
+// Rows of x and out start on 16 bytes. `rows` may be null; a row that x does not have gives NaN.
 template <class Kind, class T>
-__device__ void norm_forward(T* out, const float* x, const Parameters& norm, const uint32_t* rows, int count, int c,
-                             int x_stride, int out_stride) {
+__device__ void norm_forward(T* out, const float* x, Parameters norm, const uint32_t* rows, int count, int c,
+                             int x_rows, int x_stride, int out_stride) {
   each_row(count, c, [&](int row) {
-    const float* from = x + size_t(rows ? rows[row] : row) * x_stride;
+    uint32_t from = rows ? rows[row] : row;
+    if (from >= uint32_t(x_rows)) {
+      from = 0;
+      norm.eps = NAN;
+    }
     T* to = out + size_t(row) * out_stride;
-    normalise_row<Kind>(from, norm, c, c % 4 == 0, [=](int i, const auto& v) { store(to + i, v); });
+    normalise_row<Kind>(x + size_t(from) * x_stride, norm, c, true, [=](int i, const auto& v) { store(to + i, v); });
   });
 }
 
+// Rows of x and y start on 16 bytes.
 template <class Kind>
 __device__ void norm_add_forward(float* x, const float* y, const Parameters& norm, int count, int c, int x_stride,
                                  int y_stride) {
   each_row(count, c, [&](int row) {
     float* to = x + size_t(row) * x_stride;
-    normalise_row<Kind>(y + size_t(row) * y_stride, norm, c, c % 4 == 0, [=](int i, auto& v) { add(to + i, v); });
+    normalise_row<Kind>(y + size_t(row) * y_stride, norm, c, true, [=](int i, const auto& v) { add(to + i, v); });
   });
 }
 
+// Rows of qkv start on 16 bytes.
 template <class Kind, class T>
-__device__ void norm_heads_forward(T* qkv, const Parameters& norm, int tokens, int groups, int c, int offset, int stride) {
+__device__ void norm_heads_forward(T* qkv, const Parameters& norm, int tokens, int groups, int c, int offset,
+                                   int stride) {
   each_row(tokens * groups, c, [&](int row) {
     T* group = qkv + size_t(row / groups) * stride + offset + row % groups * c;
-    normalise_row<Kind>(group, norm, c, c % 4 == 0 && offset % 4 == 0, [=](int i, const auto& v) { store(group + i, v); });
+    normalise_row<Kind>(group, norm, c, offset % 4 == 0, [=](int i, const auto& v) { store(group + i, v); });
   });
 }
-extern "C" __global__ void __launch_bounds__(1024) layer_norm_forward_f32(float* out, const float* x, const float* weight, const float* bias, const uint32_t* rows, int count, int c, int x_stride, int out_stride, float eps) {
-  norm_forward<Layer>(out, x, {weight, bias, eps, 1.0f / c}, rows, count, c, x_stride, out_stride);
+
+// weight, bias and rows may be null.
+extern "C" __global__ void __launch_bounds__(1024) layer_norm_forward_f32(float* out, const float* x, const float* weight, const float* bias, const uint32_t* rows, int count, int c, int x_rows, int x_stride, int out_stride, float eps) {
+  norm_forward<Layer>(out, x, {weight, bias, eps, 1.0f / c}, rows, count, c, x_rows, x_stride, out_stride);
 }
-extern "C" __global__ void __launch_bounds__(1024) layer_norm_forward_bf16(bf16* out, const float* x, const float* weight, const float* bias, const uint32_t* rows, int count, int c, int x_stride, int out_stride, float eps) {
-  norm_forward<Layer>(out, x, {weight, bias, eps, 1.0f / c}, rows, count, c, x_stride, out_stride);
+extern "C" __global__ void __launch_bounds__(1024) layer_norm_forward_bf16(bf16* out, const float* x, const float* weight, const float* bias, const uint32_t* rows, int count, int c, int x_rows, int x_stride, int out_stride, float eps) {
+  norm_forward<Layer>(out, x, {weight, bias, eps, 1.0f / c}, rows, count, c, x_rows, x_stride, out_stride);
 }
-extern "C" __global__ void __launch_bounds__(1024) rms_norm_forward_f32(float* out, const float* x, const float* weight, const float* bias, const uint32_t* rows, int count, int c, int x_stride, int out_stride, float eps) {
-  norm_forward<Rms>(out, x, {weight, bias, eps, 1.0f / c}, rows, count, c, x_stride, out_stride);
+extern "C" __global__ void __launch_bounds__(1024) rms_norm_forward_f32(float* out, const float* x, const float* weight, const float* bias, const uint32_t* rows, int count, int c, int x_rows, int x_stride, int out_stride, float eps) {
+  norm_forward<Rms>(out, x, {weight, bias, eps, 1.0f / c}, rows, count, c, x_rows, x_stride, out_stride);
 }
-extern "C" __global__ void __launch_bounds__(1024) rms_norm_forward_bf16(bf16* out, const float* x, const float* weight, const float* bias, const uint32_t* rows, int count, int c, int x_stride, int out_stride, float eps) {
-  norm_forward<Rms>(out, x, {weight, bias, eps, 1.0f / c}, rows, count, c, x_stride, out_stride);
+extern "C" __global__ void __launch_bounds__(1024) rms_norm_forward_bf16(bf16* out, const float* x, const float* weight, const float* bias, const uint32_t* rows, int count, int c, int x_rows, int x_stride, int out_stride, float eps) {
+  norm_forward<Rms>(out, x, {weight, bias, eps, 1.0f / c}, rows, count, c, x_rows, x_stride, out_stride);
 }
 extern "C" __global__ void __launch_bounds__(1024) layer_norm_add_forward(float* x, const float* y, const float* weight, const float* bias, int count, int c, int x_stride, int y_stride, float eps) {
   norm_add_forward<Layer>(x, y, {weight, bias, eps, 1.0f / c}, count, c, x_stride, y_stride);
@@ -186,15 +196,15 @@ extern "C" __global__ void __launch_bounds__(1024) layer_norm_add_forward(float*
 extern "C" __global__ void __launch_bounds__(1024) rms_norm_add_forward(float* x, const float* y, const float* weight, const float* bias, int count, int c, int x_stride, int y_stride, float eps) {
   norm_add_forward<Rms>(x, y, {weight, bias, eps, 1.0f / c}, count, c, x_stride, y_stride);
 }
-extern "C" __global__ void __launch_bounds__(1024) layer_norm_heads_forward_f32(float* qkv, const float* weight, int tokens, int groups, int c, int offset, int stride, float eps) {
-  norm_heads_forward<Layer>(qkv, {weight, nullptr, eps, 1.0f / c}, tokens, groups, c, offset, stride);
+extern "C" __global__ void __launch_bounds__(1024) layer_norm_heads_forward_f32(float* qkv, const float* weight, const float* bias, int tokens, int groups, int c, int offset, int stride, float eps) {
+  norm_heads_forward<Layer>(qkv, {weight, bias, eps, 1.0f / c}, tokens, groups, c, offset, stride);
 }
-extern "C" __global__ void __launch_bounds__(1024) layer_norm_heads_forward_bf16(bf16* qkv, const float* weight, int tokens, int groups, int c, int offset, int stride, float eps) {
-  norm_heads_forward<Layer>(qkv, {weight, nullptr, eps, 1.0f / c}, tokens, groups, c, offset, stride);
+extern "C" __global__ void __launch_bounds__(1024) layer_norm_heads_forward_bf16(bf16* qkv, const float* weight, const float* bias, int tokens, int groups, int c, int offset, int stride, float eps) {
+  norm_heads_forward<Layer>(qkv, {weight, bias, eps, 1.0f / c}, tokens, groups, c, offset, stride);
 }
-extern "C" __global__ void __launch_bounds__(1024) rms_norm_heads_forward_f32(float* qkv, const float* weight, int tokens, int groups, int c, int offset, int stride, float eps) {
-  norm_heads_forward<Rms>(qkv, {weight, nullptr, eps, 1.0f / c}, tokens, groups, c, offset, stride);
+extern "C" __global__ void __launch_bounds__(1024) rms_norm_heads_forward_f32(float* qkv, const float* weight, const float* bias, int tokens, int groups, int c, int offset, int stride, float eps) {
+  norm_heads_forward<Rms>(qkv, {weight, bias, eps, 1.0f / c}, tokens, groups, c, offset, stride);
 }
-extern "C" __global__ void __launch_bounds__(1024) rms_norm_heads_forward_bf16(bf16* qkv, const float* weight, int tokens, int groups, int c, int offset, int stride, float eps) {
-  norm_heads_forward<Rms>(qkv, {weight, nullptr, eps, 1.0f / c}, tokens, groups, c, offset, stride);
+extern "C" __global__ void __launch_bounds__(1024) rms_norm_heads_forward_bf16(bf16* qkv, const float* weight, const float* bias, int tokens, int groups, int c, int offset, int stride, float eps) {
+  norm_heads_forward<Rms>(qkv, {weight, bias, eps, 1.0f / c}, tokens, groups, c, offset, stride);
 }

@@ -34,51 +34,48 @@ template <class T, int Outer, Runs runs> struct Panel {
 
   // Where a chunk lies. Eight rows of one column of chunks, which is what an instruction reads, fall on all 32 banks. f32
   // over the outer index is read along rows and needs no turn.
-  static __device__ __forceinline__ int at(int row, int chunk) {
-    const int turn = kOverK ? row / 2 % 4 : sizeof(T) == 2 ? row % 8 : 0;
+  static __device__ __forceinline__ unsigned at(unsigned row, unsigned chunk) {
+    const unsigned turn = kOverK ? row / 2 % 4 : sizeof(T) == 2 ? row % 8 : 0;
     return (row * kChunks + (chunk ^ turn)) * kLanes<T>;
   }
 };
 
-// A thread's share of the copies of one operand. What lies past the last row or past k becomes zeros.
+// A thread's share of the copies of one operand. k past the end becomes zeros. Rows and columns past the output's end are
+// copies of others: what is computed of them is not used.
 template <class T, class P, int Threads> struct Loader {
   static constexpr int kCopies = P::kRows * P::kChunks / Threads;
   static constexpr int kStep = Threads / P::kChunks;
 
   const T* from[kCopies];
-  size_t advance;      // from one stage to the next
-  unsigned inside;     // bit i: copy i has a row
-  int left;            // values of k from this thread's first to the end
-  int bytes;           // of a chunk that lie inside, where runs are over the outer index
+  size_t advance;  // from one stage to the next
+  int left;        // values of k from this thread's first one to the end
 
-  // The part of an operand from row or column `first` of `outer`.
+  // The part of an operand from row or column `first` of `outer` on.
   static __device__ __forceinline__ Loader of(const T* data, int first, int outer, int stride, int k) {
     if constexpr (P::kOverK) {
-      return gather(data, k, [=](int i) { return first + i < outer ? data + size_t(first + i) * stride : nullptr; });
+      return gather(k, [=](int i) { return data + size_t(first + i < outer ? first + i : first) * stride; });
     } else {
       const int column = first + first_value();
-      Loader loader{{}, size_t(kDepth<T>) * stride, 0, k - first_row(), chunk_bytes(outer - column)};
-      for (int i = 0; i < kCopies; ++i) loader.from[i] = data + size_t(first_row() + i * kStep) * stride + column;
+      const T* start = data + size_t(first_row()) * stride + (column < outer ? column : first);
+      Loader loader{{}, size_t(kDepth<T>) * stride, k - first_row()};
+      for (int i = 0; i < kCopies; ++i) loader.from[i] = start + size_t(i * kStep) * stride;
       return loader;
     }
   }
 
-  // Rows of `data`, [.., k], from anywhere: `row(i)` is where row i of the tile starts, null where there is none.
-  template <class Row> static __device__ __forceinline__ Loader gather(const T* data, int k, Row row) {
-    Loader loader{{}, size_t(kDepth<T>), 0, k - first_value(), 0};
-    for (int i = 0; i < kCopies; ++i) {
-      const T* start = row(first_row() + i * kStep);
-      loader.inside |= unsigned(start != nullptr) << i;
-      loader.from[i] = (start != nullptr ? start : data) + first_value();
-    }
+  // Rows of k values from anywhere: `row(i)` is where row i of the tile starts.
+  template <class Row> static __device__ __forceinline__ Loader gather(int k, Row row) {
+    Loader loader{{}, size_t(kDepth<T>), k - first_value()};
+    for (int i = 0; i < kCopies; ++i) loader.from[i] = row(first_row() + i * kStep) + first_value();
     return loader;
   }
 
   // Copies the next stage to `panel`.
   __device__ __forceinline__ void load(T* panel) {
     for (int i = 0; i < kCopies; ++i) {
-      const int count = P::kOverK ? (inside >> i & 1 ? chunk_bytes(left) : 0) : (left > i * kStep ? bytes : 0);
-      cp_async_16(panel + P::at(first_row() + i * kStep, threadIdx.x % P::kChunks), from[i], count);
+      const int values = P::kOverK ? left : left > i * kStep ? kLanes<T> : 0;
+      const int bytes = values >= kLanes<T> ? 16 : values > 0 ? values * int(sizeof(T)) : 0;
+      cp_async_16(panel + P::at(first_row() + i * kStep, threadIdx.x % P::kChunks), from[i], bytes);
       from[i] += advance;
     }
     left -= kDepth<T>;
@@ -87,9 +84,6 @@ template <class T, class P, int Threads> struct Loader {
  private:
   static __device__ __forceinline__ int first_row() { return threadIdx.x / P::kChunks; }
   static __device__ __forceinline__ int first_value() { return threadIdx.x % P::kChunks * kLanes<T>; }
-  static __device__ __forceinline__ int chunk_bytes(int values) {
-    return values >= kLanes<T> ? 16 : values > 0 ? values * int(sizeof(T)) : 0;
-  }
 };
 
 // A thread's sums: output (16·i + lane/4 + 8·(r/2), 8·j + lane%4·2 + r%2) of its warp, as mma.sync has them.
@@ -101,7 +95,7 @@ struct Sums {
 template <class T, class A, class B> struct Multiplier;
 
 template <class A, class B> struct Multiplier<bf16, A, B> {
-  int row, column;
+  unsigned row, column;
   uint32_t a[2][4][4] = {}, b[2][8][2] = {};
 
   __device__ __forceinline__ void begin(const bf16* stage) { fetch<0>(stage); }
@@ -117,14 +111,14 @@ template <class A, class B> struct Multiplier<bf16, A, B> {
  private:
   // Lane 8·i + r points at row r of the i-th 8×8 matrix: A's are ordered rows first, then k, B's k first.
   template <int Half> __device__ __forceinline__ void fetch(const bf16* stage) {
-    const int lane = threadIdx.x % kWarp, low = lane % 16, high = lane / 16;
+    const unsigned lane = threadIdx.x % kWarp, low = lane % 16, high = lane / 16;
     for (int i = 0; i < 4; ++i) {
-      const int outer = row + 16 * i;
+      const unsigned outer = row + 16 * i;
       if constexpr (A::kOverK) ldmatrix_x4(a[Half][i], stage + A::at(outer + low, 2 * Half + high));
       else ldmatrix_x4_trans(a[Half][i], stage + A::at(16 * Half + 8 * high + low % 8, outer / 8 + low / 8));
     }
     for (int j = 0; j < 8; j += 2) {
-      const int outer = column + 8 * j;
+      const unsigned outer = column + 8 * j;
       uint32_t pair[4];
       if constexpr (B::kOverK) ldmatrix_x4(pair, stage + A::kSize + B::at(outer + 8 * high + low % 8, 2 * Half + low / 8));
       else ldmatrix_x4_trans(pair, stage + A::kSize + B::at(16 * Half + low, outer / 8 + high));
@@ -138,11 +132,11 @@ template <class A, class B> struct Multiplier<bf16, A, B> {
 };
 
 template <class A, class B> struct Multiplier<float, A, B> {
-  int row, column;
+  unsigned row, column;
 
   __device__ __forceinline__ void begin(const float*) {}
   __device__ __forceinline__ void first(Sums& sums, const float* stage) {
-    const int lane = threadIdx.x % kWarp;
+    const unsigned lane = threadIdx.x % kWarp;
     for (int chunk = 0; chunk < 4; ++chunk) {
       float a[8][4];
       for (int i = 0; i < 8; ++i) fetch<A>(a[i], stage, row + 8 * i + lane / 4, chunk);
@@ -161,7 +155,7 @@ template <class A, class B> struct Multiplier<float, A, B> {
 
  private:
   // Four steps of k of one row or column.
-  template <class P> static __device__ __forceinline__ void fetch(float (&v)[4], const float* panel, int outer, int chunk) {
+  template <class P> static __device__ __forceinline__ void fetch(float (&v)[4], const float* panel, unsigned outer, unsigned chunk) {
     if constexpr (P::kOverK) load<4>(v, panel + P::at(outer, chunk));
     else for (int k = 0; k < 4; ++k) v[k] = panel[P::at(4 * chunk + k, outer / 4) + outer % 4];
   }
@@ -179,32 +173,34 @@ template <class T, int Columns, int Stages, Runs a_runs, Runs b_runs> struct Til
   static constexpr int kStage = A::kSize + B::kSize;
 
   // Where this thread's warp stands in the tile.
-  static __device__ __forceinline__ int warp_row() { return threadIdx.x / kWarp / kWarpColumns * kWarpTile; }
-  static __device__ __forceinline__ int warp_column() { return threadIdx.x / kWarp % kWarpColumns * kWarpTile; }
+  static __device__ __forceinline__ unsigned warp_row() { return threadIdx.x / kWarp / kWarpColumns * kWarpTile; }
+  static __device__ __forceinline__ unsigned warp_column() { return threadIdx.x / kWarp % kWarpColumns * kWarpTile; }
 
   // Adds the product over k to `sums`; `shared` holds Stages · kStage values and is free afterwards.
   static __device__ __forceinline__ void multiply(Sums& sums, LoadA a, LoadB b, int k, T* shared) {
-    const int steps = (k + kDepth<T> - 1) / kDepth<T>;
-    const auto load = [&](int step) {
-      if (step < steps) {
-        T* stage = shared + step % Stages * kStage;
+    int steps = (k + kDepth<T> - 1) / kDepth<T>;
+    int to_load = steps;
+    const auto load = [&](T* stage) {
+      if (to_load-- > 0) {
         a.load(stage);
         b.load(stage + A::kSize);
       }
       cp_async_commit();  // an empty group keeps the count
     };
-    for (int step = 0; step < Stages - 1; ++step) load(step);
+    for (int i = 0; i < Stages - 1; ++i) load(shared + i * kStage);
     Multiplier<T, A, B> warp{warp_row(), warp_column()};
     cp_async_wait<Stages - 2>();
     __syncthreads();
     warp.begin(shared);
-    for (int step = 0; step < steps; ++step) {
-      load(step + Stages - 1);
-      warp.first(sums, shared + step % Stages * kStage);
+    T *stage = shared, *last = shared + (Stages - 1) * kStage;
+    for (; steps > 0; --steps) {
+      load(stage == shared ? last : stage - kStage);
+      warp.first(sums, stage);
+      stage = stage == last ? shared : stage + kStage;
       cp_async_wait<Stages - 2>();
       __syncthreads();
       // After the last step this reads what nobody uses.
-      warp.second(sums, shared + (step + 1) % Stages * kStage);
+      warp.second(sums, stage);
     }
     cp_async_wait<0>();
     __syncthreads();

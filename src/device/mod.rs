@@ -28,6 +28,10 @@ pub use buffer::{Buffer, View};
 pub use driver::{Address, Grid, Mark, PRODUCT_ROWS};
 #[cfg(feature = "emulator")]
 pub use emulator::Schedule;
+// For tests that are generic over the types of kernels.
+#[cfg(kernels)]
+#[doc(hidden)]
+pub use kernels::Kernels;
 #[cfg(kernels)]
 pub use matrix::{Bias, Matrix, Rows, stride};
 #[cfg(kernels)]

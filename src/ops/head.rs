@@ -5,10 +5,15 @@
 //! each tile gives its maximum and its sum, and tiles are merged in ascending order. So neither the batch nor the split
 //! over threads changes a bit.
 
+#[cfg(kernels)]
+mod device;
+
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use rayon::prelude::*;
 
+#[cfg(kernels)]
+pub use self::device::{Chosen, Scores, logits_on};
 use super::math;
 use super::matmul::{Panels, Rows, matmul};
 use super::simd::vectorize;

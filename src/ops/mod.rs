@@ -7,6 +7,8 @@
 pub mod activation;
 pub mod attention;
 pub mod draw;
+#[cfg(kernels)]
+pub mod elementwise;
 pub mod embedding;
 pub mod head;
 mod math;

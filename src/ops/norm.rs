@@ -3,22 +3,25 @@
 //! - layer: `y = (x − mean) · rstd · weight + bias`, `rstd = 1 / √(var + eps)` with the biased variance;
 //! - RMS: `y = x · rstd · weight`, `rstd = 1 / √(mean(x²) + eps)`.
 
+#[cfg(kernels)]
+mod device;
+
 use super::math;
 use super::simd::vectorize;
 use crate::model::config::NormKind;
 use crate::tensor::Element;
 
-/// One norm with its parameters; a missing weight is 1, a missing bias 0.
+/// One norm with its parameters, in slices or on a device; a missing weight is 1, a missing bias 0.
 #[derive(Clone, Copy)]
-pub struct Norm<'a> {
+pub struct Norm<'a, V: ?Sized = [f32]> {
     /// Which of the two formulas.
     pub kind: NormKind,
     /// Added to the variance.
     pub eps: f32,
     /// `[d]`
-    pub weight: Option<&'a [f32]>,
+    pub weight: Option<&'a V>,
     /// `[d]`
-    pub bias: Option<&'a [f32]>,
+    pub bias: Option<&'a V>,
 }
 
 impl Norm<'_> {

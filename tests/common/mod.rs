@@ -1,6 +1,7 @@
 //! What the test binaries share: golden numbers, oracles, random operands, and comparisons that NaN cannot pass.
 #![allow(dead_code)]
 
+pub mod arms;
 pub mod devices;
 pub mod editing;
 pub mod folders;

@@ -1,0 +1,156 @@
+//! Products on a device: by the vendor's library where there is one, else by kernels.
+
+use super::span;
+use crate::Result;
+use crate::device::kernels::Kernels;
+use crate::device::{Bias, Grid, Queue, Rows, View};
+
+/// Rows and columns of a block's outputs.
+const TILE: usize = 128;
+/// Threads of a block.
+const THREADS: u32 = 128;
+/// Shared memory of a block: three stages of 64 bytes of k for each of its rows and columns.
+const SHARED: u32 = 3 * 2 * TILE as u32 * 64;
+/// Values that lie together: rows start on a multiple of this, and may be read up to one.
+const CHUNK: usize = 8;
+
+/// Where the index that is summed over stands in the operands of a product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// `a [M, K] · b [N, K]ᵀ`: inputs by weights.
+    Nt,
+    /// `a [M, K] · b [K, N]`: gradients of inputs.
+    Nn,
+    /// `a [K, M]ᵀ · b [K, N]`: gradients of weights.
+    Tn,
+}
+
+/// `out = x · weightᵀ + bias`, stored as `T`.
+///
+/// # Errors
+/// What went wrong on the device before.
+///
+/// # Panics
+/// If the shapes do not fit.
+pub fn product<T: Kernels>(
+    queue: &Queue,
+    x: Rows<'_, T>,
+    weight: Rows<'_, T>,
+    bias: Option<&Bias<T>>,
+    out: Rows<'_, T>,
+) -> Result<()> {
+    let rounded = bias.map_or(View::none(), |bias| bias.rounded.view());
+    if queue.product(out, x, weight, rounded, false)? {
+        return Ok(());
+    }
+    multiply_on(queue, Layout::Nt, x, weight, exact(bias), out)
+}
+
+/// `out += x · weightᵀ + bias`, sums in f32: the residual stream.
+///
+/// # Errors
+/// What went wrong on the device before.
+///
+/// # Panics
+/// If the shapes do not fit.
+pub fn product_add<T: Kernels>(
+    queue: &Queue,
+    x: Rows<'_, T>,
+    weight: Rows<'_, T>,
+    bias: Option<&Bias<T>>,
+    out: Rows<'_, f32>,
+) -> Result<()> {
+    if queue.product(out, x, weight, exact(bias), true)? {
+        return Ok(());
+    }
+    multiply_add_on(queue, Layout::Nt, x, weight, exact(bias), out)
+}
+
+fn exact<T>(bias: Option<&Bias<T>>) -> View<'_, f32> {
+    bias.map_or(View::none(), |bias| bias.exact.view())
+}
+
+/// `out = a · b + bias` by the kernel of `layout`, stored as `T`; an empty `bias` adds nothing. A row's bits depend on the
+/// row alone.
+///
+/// # Errors
+/// What went wrong on the device before.
+///
+/// # Panics
+/// If the shapes do not fit, or rows do not start on 16 bytes.
+pub fn multiply_on<T: Kernels>(
+    queue: &Queue,
+    layout: Layout,
+    a: Rows<'_, T>,
+    b: Rows<'_, T>,
+    bias: View<'_, f32>,
+    out: Rows<'_, T>,
+) -> Result<()> {
+    let [m, n, k] = sizes(layout, a, b, bias, out);
+    let launch = match layout {
+        Layout::Nt => T::matmul_nt,
+        Layout::Nn => T::matmul_nn,
+        Layout::Tn => T::matmul_tn,
+    };
+    launch(queue, grid(m, n), out.data, a.data, b.data, bias, m, n, k, a.stride, b.stride, out.stride)
+}
+
+/// `out += a · b + bias` in f32, as [`multiply_on`].
+///
+/// # Errors
+/// What went wrong on the device before.
+///
+/// # Panics
+/// As [`multiply_on`].
+pub fn multiply_add_on<T: Kernels>(
+    queue: &Queue,
+    layout: Layout,
+    a: Rows<'_, T>,
+    b: Rows<'_, T>,
+    bias: View<'_, f32>,
+    out: Rows<'_, f32>,
+) -> Result<()> {
+    let [m, n, k] = sizes(layout, a, b, bias, out);
+    let launch = match layout {
+        Layout::Nt => T::matmul_nt_add,
+        Layout::Nn => T::matmul_nn_add,
+        Layout::Tn => T::matmul_tn_add,
+    };
+    launch(queue, grid(m, n), out.data, a.data, b.data, bias, m, n, k, a.stride, b.stride, out.stride)
+}
+
+/// M, N and K, once everything fits them.
+fn sizes<T, D>(
+    layout: Layout,
+    a: Rows<'_, T>,
+    b: Rows<'_, T>,
+    bias: View<'_, f32>,
+    out: Rows<'_, D>,
+) -> [usize; 3] {
+    let ((m, k), (n, depth)) = match layout {
+        Layout::Nt => ((a.rows, a.width), (b.rows, b.width)),
+        Layout::Nn => ((a.rows, a.width), (b.width, b.rows)),
+        Layout::Tn => ((a.width, a.rows), (b.width, b.rows)),
+    };
+    assert_eq!((k, m, n), (depth, out.rows, out.width), "shapes of a product");
+    assert!(bias.is_empty() || bias.len() == n, "{} biases for {n} outputs", bias.len());
+    check_rows(a);
+    check_rows(b);
+    check_rows(out);
+    [m, n, k]
+}
+
+/// Fails where a kernel would reach past a buffer, or across 16 bytes.
+pub(in crate::ops) fn check_rows<T>(rows: Rows<'_, T>) {
+    let Rows { data, rows, width, stride } = rows;
+    let width = width.next_multiple_of(CHUNK);
+    assert!(width <= stride && stride.is_multiple_of(CHUNK), "rows of {width}, {stride} apart");
+    assert!(rows == 0 || data.len() >= span(rows, stride, width), "{rows} rows in {} values", data.len());
+    assert!(data.address().0.is_multiple_of(16), "rows that do not start on 16 bytes");
+}
+
+fn grid(m: usize, n: usize) -> Grid {
+    let blocks = m.div_ceil(TILE).saturating_mul(n.div_ceil(TILE));
+    let blocks = u32::try_from(blocks).expect("outputs of 2³² blocks exceed every device");
+    Grid { blocks: [blocks, 1, 1], threads: THREADS, shared: SHARED }
+}
