@@ -5,6 +5,8 @@ mod common;
 
 mod activation;
 mod attention;
+#[cfg(kernels)]
+mod elementwise;
 mod embedding;
 mod head;
 mod head_extremes;
