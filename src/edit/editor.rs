@@ -171,8 +171,9 @@ impl<'m> Editor<'m> {
             }
         }
         batch.logits(&rows, |chunk| {
-            let draw =
-                |row: WholeRow| Ok((row.origin, *row.scored, self.draw(&documents[row.origin.document], row)?));
+            let draw = |row: WholeRow| {
+                Ok((row.origin, *row.scored, self.draw(&documents[row.origin.document], row)?))
+            };
             for (origin, scored, outcome) in chunk.rows().map(draw).collect::<Result<Vec<_>>>()? {
                 record(origin, &scored, outcome);
             }

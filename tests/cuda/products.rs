@@ -26,7 +26,12 @@ fn product(rows: usize, bias: bool, accumulate: bool) -> Vec<f32> {
 }
 
 /// Multiplies `rows` rows in buffers with room for `capacity`; none where the library does not.
-fn multiply<T: Element, D: Element>(queue: &Queue, rows: usize, capacity: usize, options: [bool; 2]) -> Option<Vec<f32>> {
+fn multiply<T: Element, D: Element>(
+    queue: &Queue,
+    rows: usize,
+    capacity: usize,
+    options: [bool; 2],
+) -> Option<Vec<f32>> {
     let [bias, accumulate] = options;
     let x = Matrix::<T>::new(queue, capacity, K).unwrap();
     let out = Matrix::<D>::new(queue, capacity, N).unwrap();

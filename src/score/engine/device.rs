@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use super::{Engine, Request, Results, Runner};
 use crate::device::kernels::Kernels;
 use crate::device::{Buffer, Mark, Queue, View};
-use crate::edit::{EditConfig, Outcome, Sampler};
+use crate::edit::{Constraint, EditConfig, Outcome, Sampler};
 use crate::model::Pack;
 use crate::model::device::{Transformer, Workspace};
 use crate::ops::edit::{self, Classes, Edit};
@@ -70,7 +70,7 @@ impl<'m, T: Kernels> OnDevice<'m, T> {
             transformer,
             tokens,
             workspace: transformer.workspace(tokens, engine.config.windows.max_length())?,
-            replacements: Replacements { classes: Classes::new(queue, vocabulary)?, known: HashMap::new() },
+            replacements: Replacements::new(queue, vocabulary)?,
             lanes: (0..if whole_rows { 1 } else { DEPTH }).map(|_| lane()).collect::<Result<_>>()?,
             next: 0,
             under_way: VecDeque::new(),
@@ -172,7 +172,16 @@ struct Replacements {
     known: HashMap<u32, u32>,
 }
 
+/// The empty set, which is always there.
+const NOTHING: u32 = 0;
+
 impl Replacements {
+    fn new(queue: &Queue, vocabulary: usize) -> Result<Self> {
+        let mut classes = Classes::new(queue, vocabulary)?;
+        classes.add(queue, |_| false)?;
+        Ok(Self { classes, known: HashMap::new() })
+    }
+
     /// What the device must know of each row, new classes of places added.
     fn origins(&mut self, queue: &Queue, requests: &[Request]) -> Result<Vec<edit::Origin>> {
         requests.iter().map(|request| self.origin(queue, request)).collect()
@@ -181,22 +190,24 @@ impl Replacements {
     fn origin(&mut self, queue: &Queue, request: &Request) -> Result<edit::Origin> {
         let Request { stream, position, constraint } = *request;
         let editable = constraint.editable(position);
-        // Nothing is drawn for a token that may not be edited: any set will do.
-        let class = if editable { constraint.class(position) } else { self.known.keys().next().copied().unwrap_or(0) };
-        let class = match self.known.get(&class) {
-            Some(set) => *set,
-            None if self.known.len() == MAX_CLASSES => {
-                let reason = format!("constraints with more than {MAX_CLASSES} classes of positions");
-                return Err(Error::Usage(reason));
-            }
-            None => {
-                let set = self.classes.add(queue, |id| constraint.allowed(position, id))?;
-                self.known.insert(class, set);
-                set
-            }
-        };
+        let class = if editable { self.set(queue, constraint, position)? } else { NOTHING };
         let droppable = constraint.droppable(position);
         Ok(edit::Origin { stream, position: position as u32, class, editable, droppable })
+    }
+
+    fn set(&mut self, queue: &Queue, constraint: &dyn Constraint, position: usize) -> Result<u32> {
+        let class = constraint.class(position);
+        if let Some(set) = self.known.get(&class) {
+            return Ok(*set);
+        }
+        if self.known.len() == MAX_CLASSES {
+            return Err(Error::Usage(format!(
+                "constraints with more than {MAX_CLASSES} classes of positions"
+            )));
+        }
+        let set = self.classes.add(queue, |id| constraint.allowed(position, id))?;
+        self.known.insert(class, set);
+        Ok(set)
     }
 }
 
