@@ -7,8 +7,12 @@ mod activation;
 mod attention;
 mod embedding;
 mod head;
+#[cfg(kernels)]
+mod head_device;
 mod head_extremes;
 mod matmul;
+#[cfg(kernels)]
+mod matmul_device;
 mod norm;
 mod packs;
 mod rope;
