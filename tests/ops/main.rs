@@ -1,4 +1,4 @@
-//! The ops on the CPU against naive f64 loops over the same rounded operands.
+//! The ops, on every arm, against naive f64 loops over the same rounded operands.
 
 #[path = "../common/mod.rs"]
 mod common;
