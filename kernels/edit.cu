@@ -9,16 +9,10 @@
 //   draw     one token for each row: of the k largest (few: in chosen tiles; many: in whole rows), of a nucleus, of all
 //   reject   proposals from the masses; only the tile that word 0 picks is computed again
 //
-// Candidates are ordered by logit descending, id ascending. One 64-bit rank says so: the logit's bits in the order of floats,
-// then the id's complement. Ranks differ, so ties need no care, and nothing is sorted: the k-th largest, the end of a nucleus
-// and the draw itself are each the first in the order at which a running weight reaches a number. Weights are
-// e^{(l−l₀)/T} in double, l₀ being the largest logit that keeps its weight. Sums have a fixed order, that of the columns.
-//
 // Bytes moved: 4·V/256 for each row resampled and pass over its tiles, 1 KB for each (row, tile) pair; whole rows (top-p, full,
 // k above 32) cost 4·V a pass, of which the bisection of ranks makes 30 or so.
-#include "head.cuh"
+#include "draw.cuh"
 #include "random.cuh"
-#include "reduce.cuh"
 
 constexpr int kMaxProposals = 64;
 
@@ -32,39 +26,9 @@ enum Test : uint32_t { kNever, kAlways, kCertain, kAtLeast, kAbove };
 constexpr uint32_t kEditable = 1u << 31, kDroppable = 1u << 30, kOriginalAllowed = 1u << 29;
 constexpr uint32_t kClass = kOriginalAllowed - 1;
 
-struct Largest {
-  template <class T> static __device__ __forceinline__ T merge(T a, T b) { return a > b ? a : b; }
-  template <class T> static __device__ __forceinline__ T identity() { return T(0); }
-};
-
 __device__ __forceinline__ unsigned lanes_below() { return (1u << threadIdx.x % kWarp) - 1; }
 
-// ---- the order of candidates
-
-// Adding 0 makes −0 equal to 0.
-__device__ __forceinline__ uint64_t rank_of(float logit, uint32_t id) {
-  const uint32_t bits = __float_as_uint(logit + 0.0f);
-  return uint64_t(bits >> 31 ? ~bits : bits | 1u << 31) << 32 | uint32_t(~id);
-}
-
-// 0 for −∞, which has no weight: it is never drawn, and neither are the columns past the vocabulary.
-__device__ __forceinline__ uint64_t candidate(float logit, uint32_t id) {
-  return logit == -INFINITY ? 0 : rank_of(logit, id);
-}
-
-__device__ __forceinline__ uint32_t id_of(uint64_t rank) { return ~uint32_t(rank); }
-
-__device__ __forceinline__ float logit_of(uint64_t rank) {
-  const uint32_t bits = uint32_t(rank >> 32);
-  return __uint_as_float(bits >> 31 ? bits & ~(1u << 31) : ~bits);
-}
-
 // ---- one row
-
-// e^{(l−l₀)/T}, 0 for −∞ whatever l₀ is.
-__device__ __forceinline__ double power(float logit, float largest, double inverse_temperature) {
-  return logit == -INFINITY ? 0.0 : exp((double(logit) - double(largest)) * inverse_temperature);
-}
 
 struct Row {
   uint32_t original;
@@ -78,9 +42,9 @@ struct Row {
   }
 };
 
-__device__ Row row_at(int row, const float* statistics, const uint32_t* targets, const uint32_t* origins, const uint32_t* masks, int V, uint64_t seed, uint32_t tag) {
+__device__ Row row_at(int row, const float* statistics, const uint32_t* targets, const uint32_t* origins, const uint32_t* masks, int v, uint64_t seed, uint32_t tag) {
   const uint32_t* origin = origins + size_t(row) * 4;
-  const uint32_t* mask = masks + size_t(origin[3] & kClass) * ((V + 31) / 32);
+  const uint32_t* mask = masks + size_t(origin[3] & kClass) * ((v + 31) / 32);
   const Random random{seed, origin[0], origin[1], origin[2], tag};
   return {targets[row], statistics[size_t(row) * 3], (origin[3] & kOriginalAllowed) != 0, mask, random};
 }
@@ -93,150 +57,6 @@ __device__ void settle(int row, uint64_t drawn, uint8_t* outcomes, uint32_t* new
     new_ids[row] = id_of(drawn);
     new_logits[row] = logit_of(drawn);
   }
-}
-
-// ---- drawing by a warp
-
-__device__ __forceinline__ double warp_scan(double v) {
-  for (int offset = 1; offset < kWarp; offset *= 2) {
-    const double before = __shfl_up_sync(kFullWarp, v, offset);
-    if (int(threadIdx.x % kWarp) >= offset) v += before;
-  }
-  return v;
-}
-
-// The first of `n` indices at which the running weight passes u times the total; never past the last with weight, −1 where
-// none has. By one warp, each lane summing a run of indices.
-template <class F> __device__ int warp_pick(int n, double u, F weight) {
-  const int lane = threadIdx.x % kWarp, share = (n + kWarp - 1) / kWarp, first = lane * share, end = min(n, first + share);
-  double own = 0.0;
-  for (int index = first; index < end; ++index) own += weight(index);
-  const double through = warp_scan(own), before = __shfl_up_sync(kFullWarp, through, 1);
-  const double target = u * __shfl_sync(kFullWarp, through, kWarp - 1);
-  const unsigned positive = __ballot_sync(kFullWarp, own > 0.0);
-  const unsigned passing = __ballot_sync(kFullWarp, own > 0.0 && through > target);
-  if (positive == 0) return -1;
-  const int source = passing != 0 ? __ffs(int(passing)) - 1 : kWarp - 1 - __clz(int(positive));
-  int last = -1;
-  if (lane == source) {
-    double running = lane > 0 ? before : 0.0;
-    for (int index = first; index < end && (last < 0 || running <= target); ++index) {
-      const double w = weight(index);
-      running += w;
-      if (w > 0.0) last = index;
-    }
-  }
-  return __shfl_sync(kFullWarp, last, source);
-}
-
-// A tile's columns: of those that do not stand, and of x, the logit is −∞.
-template <class Stands> struct Columns {
-  const float* logits;
-  uint32_t first, original;
-  Stands stands;
-
-  __device__ __forceinline__ float logit(int column) const {
-    const uint32_t id = first + column;
-    // Past the vocabulary the logit is −∞, and there is no bit to read.
-    return logits[column] != -INFINITY && id != original && stands(id) ? logits[column] : -INFINITY;
-  }
-
-  // By one warp, as what follows.
-  __device__ float largest() const {
-    float largest = -INFINITY;
-    for (int column = threadIdx.x % kWarp; column < kVocabularyTile; column += kWarp) largest = fmaxf(largest, logit(column));
-    return warp_reduce<Max>(largest);
-  }
-
-  __device__ __forceinline__ double weight(int column, float largest, double inverse_temperature) const {
-    return power(logit(column), largest, inverse_temperature);
-  }
-
-  __device__ double mass(float largest, double inverse_temperature) const {
-    double mass = 0.0;
-    for (int column = threadIdx.x % kWarp; column < kVocabularyTile; column += kWarp) mass += weight(column, largest, inverse_temperature);
-    return warp_reduce<Sum>(mass);
-  }
-
-  __device__ uint64_t draw(double inverse_temperature, double u) const {
-    const float top = largest();
-    const int column = warp_pick(kVocabularyTile, u, [&](int column) { return weight(column, top, inverse_temperature); });
-    return column < 0 ? 0 : candidate(logits[column], first + column);
-  }
-};
-
-template <class Stands> __device__ __forceinline__ Columns<Stands> columns_of(const float* logits, int tile, uint32_t original, Stands stands) {
-  return {logits, uint32_t(tile) * kVocabularyTile, original, stands};
-}
-
-// ---- drawing by a block, from a whole row
-
-// The ranks of a row's candidates, in place of its logits: V of them.
-struct WholeRow {
-  const float* logits;
-  int V;
-
-  // Calls f(rank, id, logit) for each of this thread's candidates.
-  template <class F> __device__ __forceinline__ void each(F f) const {
-    for (int id = threadIdx.x; id < V; id += blockDim.x)
-      if (const uint64_t rank = candidate(logits[id], id)) f(rank, uint32_t(id), logits[id]);
-  }
-};
-
-// What some candidates weigh together, and how many of them have weight.
-struct Weight {
-  double sum;
-  int count;
-
-  __device__ __forceinline__ void add(double weight) {
-    sum += weight;
-    count += weight > 0.0;
-  }
-};
-
-// Over the block, in the order of its warps. `scratch` holds one value per warp.
-__device__ Weight block_sum(Weight own, Weight* scratch) {
-  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, warps = blockDim.x / kWarp;
-  own = {warp_reduce<Sum>(own.sum), warp_reduce<Sum>(own.count)};
-  if (lane == 0) scratch[warp] = own;
-  __syncthreads();
-  Weight total{0.0, 0};
-  for (int w = 0; w < warps; ++w) total = {total.sum + scratch[w].sum, total.count + scratch[w].count};
-  __syncthreads();
-  return total;
-}
-
-// The first candidate in the order at which the running weight reaches `target` > 0, or the last that has weight; 0 where
-// none has. Weights of 0 are passed over. Bisects the ranks: `above` is the weight of all above `high`, `inside` counts
-// those from `low` to `high`, among which the answer is.
-template <class F> __device__ uint64_t first_reaching(WholeRow row, double target, Weight* scratch, F weight) {
-  uint64_t low = 1, high = ~uint64_t(0);
-  const auto weigh = [&](uint64_t from, uint64_t to) {
-    Weight own{0.0, 0};
-    row.each([&](uint64_t rank, uint32_t id, float logit) {
-      if (rank >= from && rank <= to) own.add(weight(rank, id, logit));
-    });
-    return block_sum(own, scratch);
-  };
-  double above = 0.0;
-  int inside = weigh(low, high).count;
-  while (inside > 1) {
-    const uint64_t middle = low + (high - low) / 2 + 1;
-    const Weight upper = weigh(middle, high);
-    if (above + upper.sum >= target || upper.count == inside) {
-      low = middle;
-      inside = upper.count;
-    } else {
-      high = middle - 1;
-      above += upper.sum;
-      inside -= upper.count;
-    }
-  }
-  uint64_t found = 0;
-  row.each([&](uint64_t rank, uint32_t id, float logit) {
-    if (rank >= low && rank <= high && weight(rank, id, logit) > 0.0) found = rank;
-  });
-  return block_reduce<Largest>(found, reinterpret_cast<uint64_t*>(scratch));
 }
 
 // ln Σ_v e^{l_v}, x included.
@@ -424,10 +244,10 @@ __device__ uint64_t largest_of(int k, const float* logits, const uint32_t* chose
 }
 
 // top-k for k <= 32 from the logits [capacity, slots, 256] of the chosen tiles. A warp for each row.
-extern "C" __global__ void __launch_bounds__(128) edit_top_k(const float* logits, const uint32_t* chosen, int slots, int k, double inverse_temperature, const uint32_t* drawn, const uint32_t* counts, const float* statistics, const uint32_t* targets, const uint32_t* origins, const uint32_t* masks, int V, uint64_t seed, uint32_t tag, uint8_t* outcomes, uint32_t* new_ids, float* new_logits) {
+extern "C" __global__ void __launch_bounds__(128) edit_top_k(const float* logits, const uint32_t* chosen, int slots, int k, double inverse_temperature, const uint32_t* drawn, const uint32_t* counts, const float* statistics, const uint32_t* targets, const uint32_t* origins, const uint32_t* masks, int v, uint64_t seed, uint32_t tag, uint8_t* outcomes, uint32_t* new_ids, float* new_logits) {
   const int slot = (blockIdx.x * blockDim.x + threadIdx.x) / kWarp, lane = threadIdx.x % kWarp;
   if (slot >= int(counts[0])) return;
-  const Row row = row_at(drawn[slot], statistics, targets, origins, masks, V, seed, tag);
+  const Row row = row_at(drawn[slot], statistics, targets, origins, masks, v, seed, tag);
   const uint64_t own = largest_of(k, logits + size_t(slot) * slots * kVocabularyTile, chosen + size_t(slot) * slots, slots, row);
   const float logit = own != 0 && row.allows(id_of(own)) ? logit_of(own) : -INFINITY;
   const double weight = power(logit, warp_reduce<Max>(logit), inverse_temperature);
@@ -437,12 +257,12 @@ extern "C" __global__ void __launch_bounds__(128) edit_top_k(const float* logits
 }
 
 // top-k (k > 0) or top-p (k = 0) from whole rows of logits, each `stride` apart. A block for each row.
-extern "C" __global__ void __launch_bounds__(1024, 1) edit_prefix(const float* logits, int stride, int k, double mass, double inverse_temperature, const uint32_t* drawn, const uint32_t* counts, const float* statistics, const uint32_t* targets, const uint32_t* origins, const uint32_t* masks, int V, uint64_t seed, uint32_t tag, uint8_t* outcomes, uint32_t* new_ids, float* new_logits) {
+extern "C" __global__ void __launch_bounds__(1024, 1) edit_prefix(const float* logits, int stride, int k, double mass, double inverse_temperature, const uint32_t* drawn, const uint32_t* counts, const float* statistics, const uint32_t* targets, const uint32_t* origins, const uint32_t* masks, int v, uint64_t seed, uint32_t tag, uint8_t* outcomes, uint32_t* new_ids, float* new_logits) {
   Weight* scratch = dynamic_shared<Weight>();
   if (int(blockIdx.x) >= int(counts[0])) return;
   const int index = drawn[blockIdx.x];
-  const Row row = row_at(index, statistics, targets, origins, masks, V, seed, tag);
-  const WholeRow whole{logits + size_t(blockIdx.x) * stride, V};
+  const Row row = row_at(index, statistics, targets, origins, masks, v, seed, tag);
+  const WholeRow whole{logits + size_t(blockIdx.x) * stride, v};
   const uint64_t last = last_candidate(whole, k, mass, statistics + size_t(index) * 3, scratch);
   const uint64_t result = draw_prefix(whole, row, last, inverse_temperature, scratch);
   if (threadIdx.x == 0) settle(index, result, outcomes, new_ids, new_logits);
@@ -450,13 +270,13 @@ extern "C" __global__ void __launch_bounds__(1024, 1) edit_prefix(const float* l
 
 // full, from whole rows of logits, each `stride` apart: word 0 picks x or a tile by what may stand there, word 1 a column.
 // A block for each row, whose warps then do the same. Shared: 1 + tiles doubles, 1 + tiles floats, 32 floats.
-extern "C" __global__ void __launch_bounds__(512) edit_full(const float* logits, int stride, double inverse_temperature, const uint32_t* drawn, const uint32_t* counts, const float* statistics, const uint32_t* targets, const uint32_t* origins, const uint32_t* masks, int V, uint64_t seed, uint32_t tag, uint8_t* outcomes, uint32_t* new_ids, float* new_logits) {
+extern "C" __global__ void __launch_bounds__(512) edit_full(const float* logits, int stride, double inverse_temperature, const uint32_t* drawn, const uint32_t* counts, const float* statistics, const uint32_t* targets, const uint32_t* origins, const uint32_t* masks, int v, uint64_t seed, uint32_t tag, uint8_t* outcomes, uint32_t* new_ids, float* new_logits) {
   if (int(blockIdx.x) >= int(counts[0])) return;
-  const int bins = 1 + (V + kVocabularyTile - 1) / kVocabularyTile, lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, warps = blockDim.x / kWarp;
+  const int bins = 1 + (v + kVocabularyTile - 1) / kVocabularyTile, lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, warps = blockDim.x / kWarp;
   double* masses = dynamic_shared<double>();
   float *maxima = reinterpret_cast<float*>(masses + bins), *scratch = maxima + bins;
   const int index = drawn[blockIdx.x];
-  const Row row = row_at(index, statistics, targets, origins, masks, V, seed, tag);
+  const Row row = row_at(index, statistics, targets, origins, masks, v, seed, tag);
   logits += size_t(blockIdx.x) * stride;
   const auto columns = [&](int tile) {
     return columns_of(logits + size_t(tile) * kVocabularyTile, tile, row.original, [&](uint32_t id) { return row.allows(id); });
@@ -484,11 +304,11 @@ extern "C" __global__ void __launch_bounds__(512) edit_full(const float* logits,
 // rejection: proposals from all of x and the tiles, by the head's masses Σ e^{(l−max)/T} [rows, tiles]; the first that is
 // allowed stands. Of the vocabulary only the tiles proposed are computed, with the head's bits. A block for each row, whose
 // warps do the same. Shared: 1 + tiles doubles, 256 floats, then what head_tile_row takes.
-template <class T> __device__ void edit_reject(const T* hidden, int hidden_stride, const T* weight, int weight_stride, int C, int V, const float* maxima, const float* masses, double inverse_temperature, const uint32_t* drawn, const uint32_t* counts, const float* statistics, const uint32_t* targets, const uint32_t* origins, const uint32_t* masks, uint64_t seed, uint32_t tag, uint8_t* outcomes, uint32_t* new_ids, float* new_logits) {
+template <class T> __device__ void edit_reject(const T* hidden, int hidden_stride, const T* weight, int weight_stride, int c, int v, const float* maxima, const float* masses, double inverse_temperature, const uint32_t* drawn, const uint32_t* counts, const float* statistics, const uint32_t* targets, const uint32_t* origins, const uint32_t* masks, uint64_t seed, uint32_t tag, uint8_t* outcomes, uint32_t* new_ids, float* new_logits) {
   if (int(blockIdx.x) >= int(counts[0])) return;
   const int index = drawn[blockIdx.x];
-  const Row row = row_at(index, statistics, targets, origins, masks, V, seed, tag);
-  const int tiles = (V + kVocabularyTile - 1) / kVocabularyTile, bins = 1 + tiles;
+  const Row row = row_at(index, statistics, targets, origins, masks, v, seed, tag);
+  const int tiles = (v + kVocabularyTile - 1) / kVocabularyTile, bins = 1 + tiles;
   double* shares = dynamic_shared<double>();
   float* logits = reinterpret_cast<float*>(shares + bins);
   maxima += size_t(index) * tiles;
@@ -505,7 +325,7 @@ template <class T> __device__ void edit_reject(const T* hidden, int hidden_strid
     const int bin = warp_pick(bins, uniform(words.first), [&](int bin) { return shares[bin]; });
     if (bin == 0) proposal = candidate(row.target, row.original);
     if (bin > 0) {
-      head_tile_row<T>(logits, hidden + size_t(index) * hidden_stride, weight, bin - 1, V, C, weight_stride);
+      head_tile_row<T>(logits, hidden + size_t(index) * hidden_stride, weight, bin - 1, v, c, weight_stride);
       proposal = columns_of(logits, bin - 1, row.original, [](uint32_t) { return true; }).draw(inverse_temperature, uniform(words.second));
     }
     if (proposal != 0 && !row.allows(id_of(proposal))) proposal = 0;
@@ -513,9 +333,9 @@ template <class T> __device__ void edit_reject(const T* hidden, int hidden_strid
   if (threadIdx.x == 0) settle(index, proposal, outcomes, new_ids, new_logits);
 }
 
-extern "C" __global__ void __launch_bounds__(256) edit_reject_f32(const float* hidden, int hidden_stride, const float* weight, int weight_stride, int C, int V, const float* maxima, const float* masses, double inverse_temperature, const uint32_t* drawn, const uint32_t* counts, const float* statistics, const uint32_t* targets, const uint32_t* origins, const uint32_t* masks, uint64_t seed, uint32_t tag, uint8_t* outcomes, uint32_t* new_ids, float* new_logits) {
-  edit_reject(hidden, hidden_stride, weight, weight_stride, C, V, maxima, masses, inverse_temperature, drawn, counts, statistics, targets, origins, masks, seed, tag, outcomes, new_ids, new_logits);
+extern "C" __global__ void __launch_bounds__(256) edit_reject_f32(const float* hidden, int hidden_stride, const float* weight, int weight_stride, int c, int v, const float* maxima, const float* masses, double inverse_temperature, const uint32_t* drawn, const uint32_t* counts, const float* statistics, const uint32_t* targets, const uint32_t* origins, const uint32_t* masks, uint64_t seed, uint32_t tag, uint8_t* outcomes, uint32_t* new_ids, float* new_logits) {
+  edit_reject(hidden, hidden_stride, weight, weight_stride, c, v, maxima, masses, inverse_temperature, drawn, counts, statistics, targets, origins, masks, seed, tag, outcomes, new_ids, new_logits);
 }
-extern "C" __global__ void __launch_bounds__(256, 4) edit_reject_bf16(const bf16* hidden, int hidden_stride, const bf16* weight, int weight_stride, int C, int V, const float* maxima, const float* masses, double inverse_temperature, const uint32_t* drawn, const uint32_t* counts, const float* statistics, const uint32_t* targets, const uint32_t* origins, const uint32_t* masks, uint64_t seed, uint32_t tag, uint8_t* outcomes, uint32_t* new_ids, float* new_logits) {
-  edit_reject(hidden, hidden_stride, weight, weight_stride, C, V, maxima, masses, inverse_temperature, drawn, counts, statistics, targets, origins, masks, seed, tag, outcomes, new_ids, new_logits);
+extern "C" __global__ void __launch_bounds__(256, 4) edit_reject_bf16(const bf16* hidden, int hidden_stride, const bf16* weight, int weight_stride, int c, int v, const float* maxima, const float* masses, double inverse_temperature, const uint32_t* drawn, const uint32_t* counts, const float* statistics, const uint32_t* targets, const uint32_t* origins, const uint32_t* masks, uint64_t seed, uint32_t tag, uint8_t* outcomes, uint32_t* new_ids, float* new_logits) {
+  edit_reject(hidden, hidden_stride, weight, weight_stride, c, v, maxima, masses, inverse_temperature, drawn, counts, statistics, targets, origins, masks, seed, tag, outcomes, new_ids, new_logits);
 }

@@ -1,4 +1,4 @@
-//! The ops, on every arm, against naive f64 loops over the same rounded operands.
+//! The ops on every arm against naive f64 loops over the same rounded operands.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -6,11 +6,17 @@ mod common;
 mod activation;
 mod attention;
 #[cfg(kernels)]
+mod edit;
+#[cfg(kernels)]
 mod elementwise;
 mod embedding;
 mod head;
+#[cfg(kernels)]
+mod head_device;
 mod head_extremes;
 mod matmul;
+#[cfg(kernels)]
+mod matmul_device;
 mod norm;
 mod packs;
 mod rope;
