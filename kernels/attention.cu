@@ -48,12 +48,8 @@ template <int D> __device__ __forceinline__ int by_columns() {
 // d += a·b: b has 16 rows of 16 columns.
 template <int M>
 __device__ __forceinline__ void multiply(float (&d)[M][2][4], const uint32_t (&a)[M][4], const uint32_t (&b)[4]) {
-  const uint32_t left[2] = {b[0], b[1]}, right[2] = {b[2], b[3]};
-#pragma unroll
-  for (int m = 0; m < M; ++m) {
-    mma_m16n8k16(d[m][0], a[m], left);
-    mma_m16n8k16(d[m][1], a[m], right);
-  }
+  const uint32_t halves[2][2] = {{b[0], b[1]}, {b[2], b[3]}};
+  mma_tiles(d, a, halves);
 }
 
 template <int D> __device__ __forceinline__ void hold_queries(Rows<D>& rows, const bf16* queries) {

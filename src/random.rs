@@ -99,6 +99,12 @@ impl Stream {
         Ok(Self { seed, stream, tag: (purpose as u32) << 28 | generation << 8 })
     }
 
+    /// The counter's last word for draw 0, which draws are added to.
+    #[cfg(kernels)]
+    pub(crate) fn tag(&self) -> u32 {
+        self.tag
+    }
+
     /// The numbers of draw `draw` at token position `position`.
     #[inline]
     pub fn draw(&self, position: u32, draw: u8) -> Uniform {

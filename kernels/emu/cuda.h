@@ -11,7 +11,6 @@
 #define __global__
 #define __device__
 #define __launch_bounds__(...)
-#pragma GCC diagnostic ignored "-Wunknown-pragmas"  // unroll
 
 __forceinline__ void __syncthreads() {
   using namespace emu;
@@ -105,7 +104,9 @@ template <> inline bf16 from_float<bf16>(float v) {
 }
 
 // Two values in one register, the first in the low half.
-inline unsigned pack_bf16(float low, float high) { return from_float<bf16>(low).bits | unsigned(from_float<bf16>(high).bits) << 16; }
+inline unsigned pack_bf16(float low, float high) {
+  return from_float<bf16>(low).bits | unsigned(from_float<bf16>(high).bits) << 16;
+}
 inline float low_float(unsigned pair) { return __uint_as_float(pair << 16); }
 inline float high_float(unsigned pair) { return __uint_as_float(pair & 0xffff0000u); }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::folder::read_small;
+use crate::ops::attention::Attention;
 use crate::{Error, Result};
 
 mod family;
@@ -137,6 +138,16 @@ impl Config {
         refuse_unsupported(&fields)?;
         let sizes = Sizes::from_fields(&fields, traits)?;
         Self::assemble(&fields, traits, sizes)
+    }
+
+    /// The sizes of its attention.
+    pub(crate) fn attention(&self) -> Attention {
+        Attention {
+            heads: self.num_attention_heads,
+            kv_heads: self.num_key_value_heads,
+            head_dim: self.head_dim,
+            scale: self.attention_scale,
+        }
     }
 
     fn assemble(fields: &Fields, traits: &Traits, sizes: Sizes) -> Result<Self> {

@@ -43,7 +43,8 @@ impl Pack {
         blocks
     }
 
-    fn positions(&self) -> Vec<u32> {
+    /// The position of each token in its document.
+    pub(super) fn positions(&self) -> Vec<u32> {
         self.cu_seqlens.windows(2).flat_map(|ends| 0..(ends[1] - ends[0]) as u32).collect()
     }
 }
@@ -83,12 +84,7 @@ pub struct Transformer<E: Element> {
 impl<E: Element> Transformer<E> {
     /// Puts a configuration and its weights together.
     pub fn new(config: Config, weights: Weights<E>) -> Self {
-        let attention = Attention {
-            heads: config.num_attention_heads,
-            kv_heads: config.num_key_value_heads,
-            head_dim: config.head_dim,
-            scale: config.attention_scale,
-        };
+        let attention = config.attention();
         Self { config, weights, attention }
     }
 

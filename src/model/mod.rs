@@ -5,6 +5,8 @@ mod block;
 #[doc(hidden)]
 pub mod checkpoint;
 pub mod config;
+#[cfg(kernels)]
+pub(crate) mod device;
 #[doc(hidden)]
 pub mod folder;
 #[doc(hidden)]
@@ -30,6 +32,8 @@ pub use weights::Weights;
 
 use crate::Result;
 use crate::device::Device;
+#[cfg(kernels)]
+use crate::device::Queue;
 use crate::ops::matmul::Multiply;
 
 /// The type in which weights are kept and products take their inputs; everything else is f32.
@@ -95,6 +99,10 @@ pub struct Model {
 pub(crate) enum AnyTransformer {
     F32(Transformer<f32>),
     Bf16(Transformer<bf16>),
+    #[cfg(kernels)]
+    DeviceF32(device::Transformer<f32>),
+    #[cfg(kernels)]
+    DeviceBf16(device::Transformer<bf16>),
 }
 
 impl AnyTransformer {
@@ -105,6 +113,15 @@ impl AnyTransformer {
             (Device::Cpu, Dtype::Bf16) => {
                 Self::Bf16(Transformer::new(own, Weights::load(config, checkpoint)?))
             }
+            #[cfg(kernels)]
+            (_, Dtype::F32) => {
+                Self::DeviceF32(device::Transformer::load(Queue::open(device)?, own, checkpoint)?)
+            }
+            #[cfg(kernels)]
+            (_, Dtype::Bf16) => {
+                Self::DeviceBf16(device::Transformer::load(Queue::open(device)?, own, checkpoint)?)
+            }
+            #[cfg(not(kernels))]
             _ => return Err(device.not_built_in()),
         })
     }

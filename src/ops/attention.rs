@@ -5,6 +5,12 @@
 //! scores are one product and the weighted sum of values another. Blocks start at the document's first token: a row's
 //! bits do not depend on where in the batch the document lies. Query head h reads the keys of head `h / (H / KV)`.
 
+#[cfg(kernels)]
+mod device;
+
+#[cfg(kernels)]
+pub use device::Tiles;
+
 use super::math;
 use super::matmul::{Panels, Rows, matmul};
 use super::simd::vectorize;

@@ -8,6 +8,8 @@ pub mod activation;
 pub mod attention;
 pub mod draw;
 #[cfg(kernels)]
+pub mod edit;
+#[cfg(kernels)]
 pub mod elementwise;
 pub mod embedding;
 pub mod head;

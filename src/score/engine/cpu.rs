@@ -1,6 +1,6 @@
 //! Packs on the CPU, in the calling thread's pool.
 
-use super::Runner;
+use super::{Request, Results, Runner};
 use crate::Result;
 use crate::model::forward::Workspace;
 use crate::model::{Pack, Transformer};
@@ -11,6 +11,7 @@ use crate::tensor::Element;
 /// A transformer with its work memory. A pack is done by the time that it is taken on.
 pub(super) struct Cpu<'m, E: Element> {
     transformer: &'m Transformer<E>,
+    tokens: usize,
     workspace: Workspace<E>,
     entropy: bool,
     head: head::Scratch,
@@ -26,6 +27,7 @@ impl<'m, E: Element> Cpu<'m, E> {
     pub fn new(transformer: &'m Transformer<E>, tokens: usize, max_length: usize, entropy: bool) -> Self {
         Self {
             transformer,
+            tokens,
             workspace: transformer.workspace(tokens, max_length),
             entropy,
             head: head::Scratch::default(),
@@ -38,11 +40,19 @@ impl<'m, E: Element> Cpu<'m, E> {
 }
 
 impl<E: Element> Runner for Cpu<'_, E> {
+    fn tokens(&self) -> usize {
+        self.tokens
+    }
+
     fn depth(&self) -> usize {
         1
     }
 
-    fn submit(&mut self, pack: &Pack) -> Result<()> {
+    fn edits(&self) -> bool {
+        false
+    }
+
+    fn submit(&mut self, pack: &Pack, _: &[Request]) -> Result<()> {
         self.transformer.forward(pack, &mut self.workspace);
         self.rows = pack.rows.len();
         let hidden = self.workspace.hidden(self.transformer.config(), self.rows);
@@ -51,8 +61,8 @@ impl<E: Element> Runner for Cpu<'_, E> {
         Ok(())
     }
 
-    fn collect(&mut self) -> Result<Vec<Scored>> {
-        Ok(std::mem::take(&mut self.scored))
+    fn collect(&mut self) -> Result<Results> {
+        Ok(Results { scored: std::mem::take(&mut self.scored), outcomes: None })
     }
 
     fn chunk_rows(&self) -> usize {
