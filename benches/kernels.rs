@@ -9,6 +9,8 @@ mod common;
 
 #[path = "kernels/attention.rs"]
 mod attention;
+#[path = "kernels/edit.rs"]
+mod edit;
 #[path = "kernels/head.rs"]
 mod head;
 #[path = "kernels/matmul.rs"]
@@ -18,5 +20,5 @@ mod norm;
 
 use criterion::{criterion_group, criterion_main};
 
-criterion_group!(kernels, matmul::bench, attention::bench, head::bench, norm::bench);
+criterion_group!(kernels, matmul::bench, attention::bench, head::bench, edit::bench, norm::bench);
 criterion_main!(kernels);

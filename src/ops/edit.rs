@@ -157,7 +157,13 @@ impl Edit {
     ///
     /// # Errors
     /// As [`Queue::alloc`].
-    pub fn new(queue: &Queue, config: &EditConfig, vocabulary: usize, rows: usize, room: usize) -> Result<Self> {
+    pub fn new(
+        queue: &Queue,
+        config: &EditConfig,
+        vocabulary: usize,
+        rows: usize,
+        room: usize,
+    ) -> Result<Self> {
         let (codes, factors): (Vec<_>, Vec<_>) = config.rules().iter().map(rules::encode).unzip();
         let resamples = config.rules().iter().any(|rule| rule.action() == Action::Resample);
         let draws = resamples.then(|| Draws::new(queue, config.sampler(), vocabulary, rows, room));
@@ -197,7 +203,11 @@ impl Edit {
         let rows = origins.len();
         assert!(rows <= self.rows, "{rows} rows: planned for {}", self.rows);
         assert_eq!((batch.hidden.rows, batch.targets.len()), (rows, rows), "rows of a batch");
-        assert_eq!((batch.weight.rows, batch.weight.width), (self.vocabulary, batch.hidden.width), "shape of a weight");
+        assert_eq!(
+            (batch.weight.rows, batch.weight.width),
+            (self.vocabulary, batch.hidden.width),
+            "shape of a weight"
+        );
         assert_eq!(batch.scores.tiles(), self.vocabulary.div_ceil(TILE), "tiles of a vocabulary");
         assert!(origins.iter().all(|origin| origin.class < classes.count), "unknown class");
         let words: Vec<_> = origins.iter().map(|origin| origin.words(self.original_allowed)).collect();
@@ -237,4 +247,3 @@ impl Edit {
         Ok(codes.into_iter().zip(drawn).map(|(code, (id, logit))| Outcome::new(code, id, logit)).collect())
     }
 }
-

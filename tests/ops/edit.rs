@@ -41,9 +41,10 @@ impl Case {
     /// Logits of about ±`spread`.
     fn random<E: Kernels>(seed: u32, rows: usize, vocabulary: usize, spread: f32) -> Self {
         let c = 8;
-        let hidden = samples::values::<E>(seed, rows * c).iter().map(|x| E::from_f32(spread * x).to_f32());
+        let hidden =
+            samples::values::<E>(seed, rows * c).iter().map(|x| E::from_f32(spread * x).to_f32()).collect();
         let weights = samples::values::<E>(!seed, vocabulary * c);
-        Self::new(hidden.collect(), weights, c, samples::ids(seed, rows, vocabulary))
+        Self::new(hidden, weights, c, samples::ids(seed, rows, vocabulary))
     }
 
     /// The same logits in every row, exactly these.
@@ -71,7 +72,8 @@ impl Case {
     }
 
     fn run<E: Kernels>(&self, queue: &Queue, config: &EditConfig) -> Scored {
-        let (rows, vocabulary, tiles) = (self.targets.len(), self.vocabulary(), self.vocabulary().div_ceil(TILE));
+        let (rows, vocabulary, tiles) =
+            (self.targets.len(), self.vocabulary(), self.vocabulary().div_ceil(TILE));
         let hidden: Matrix<E> = arms::upload(queue, self.c, &self.hidden);
         let weight: Matrix<E> = arms::upload(queue, self.c, &self.weights);
         let targets = queue.upload(&self.targets).unwrap();
@@ -90,12 +92,14 @@ impl Case {
         edit.launch::<E>(queue, &batch, &self.origins(), &classes).unwrap();
         let mark = queue.mark().unwrap();
         let outcomes = edit.read(queue, &mark, rows).unwrap();
-        let statistics = scores.read(queue, &mark, rows).unwrap().iter().map(|scored| scored.statistics).collect();
+        let statistics =
+            scores.read(queue, &mark, rows).unwrap().iter().map(|scored| scored.statistics).collect();
 
         let indices = queue.upload(&(0..rows as u32).collect::<Vec<_>>()).unwrap();
         let counts = queue.upload(&[rows as u32]).unwrap();
         let out = queue.alloc(rows * tiles * TILE).unwrap();
-        let chosen = Chosen { rows: indices.view(), pairs: View::none(), counts: counts.view(), slots: tiles };
+        let chosen =
+            Chosen { rows: indices.view(), pairs: View::none(), counts: counts.view(), slots: tiles };
         logits_on::<E>(queue, hidden, weight, chosen, out.view()).unwrap();
         let padded = queue.download(out.view()).unwrap();
         let logits = padded.chunks(tiles * TILE).flat_map(|row| &row[..vocabulary]).copied().collect();
@@ -117,10 +121,13 @@ impl Case {
             Action::Resample => {
                 let (original, class) = (self.targets[row], self.classes[origin.class as usize]);
                 let allowed = |id| if id == original { !config.exclude_original() } else { class(id) };
-                let stream = Stream::new(config.seed(), origin.stream, Purpose::Edit, config.generation()).unwrap();
+                let stream =
+                    Stream::new(config.seed(), origin.stream, Purpose::Edit, config.generation()).unwrap();
                 let logits = &scored.logits[row * self.vocabulary()..][..self.vocabulary()];
                 let row = Row { logits, original, statistics };
-                match draw(config.sampler(), config.temperature(), row, allowed, |d| stream.draw(origin.position, d)) {
+                match draw(config.sampler(), config.temperature(), row, allowed, |d| {
+                    stream.draw(origin.position, d)
+                }) {
                     Draw::Token { id, logit } => Outcome::Drawn { id, logit },
                     Draw::NoAlternative => Outcome::NoAlternative,
                 }
@@ -186,7 +193,9 @@ fn bf16_draws_what_the_cpu_draws() {
 #[test]
 fn a_real_vocabulary_draws_what_the_cpu_draws() {
     let case = Case::random::<f32>(9, 3, 50_257, 6.0).with_classes(&[|id| id % 16 != 3]);
-    for sampler in [Sampler::TopK(8), Sampler::TopK(100), Sampler::TopP(0.9), Sampler::Full, Sampler::Rejection] {
+    for sampler in
+        [Sampler::TopK(8), Sampler::TopK(100), Sampler::TopP(0.9), Sampler::Full, Sampler::Rejection]
+    {
         case.check::<f32>(&resample(sampler, 1.5));
     }
 }
@@ -208,7 +217,8 @@ fn extreme_temperatures_draw_what_the_cpu_draws() {
 #[test]
 fn ties_and_infinities_draw_what_the_cpu_draws() {
     let infinite = [f32::NEG_INFINITY, 0.0, -0.0, f32::NEG_INFINITY];
-    let tied: Vec<f32> = (0..600).map(|id| if id % 97 == 5 { 3.0 } else { (id / 150) as f32 / 2.0 }).collect();
+    let tied: Vec<f32> =
+        (0..600).map(|id| if id % 97 == 5 { 3.0 } else { (id / 150) as f32 / 2.0 }).collect();
     let mixed: Vec<f32> = (0..600).map(|id| infinite[id / 5 % 4]).collect();
     let mostly: Vec<f32> = (0..600).map(|id| if id == 599 { 1.0 } else { f32::NEG_INFINITY }).collect();
     for (logits, targets) in [(tied, [0, 5, 102, 599]), (mixed, [5, 6, 10, 588]), (mostly, [599; 4])] {
@@ -305,7 +315,8 @@ fn classes_grow() {
 #[test]
 fn draws_have_their_distribution() {
     const ROWS: usize = 10_000;
-    let logits: Vec<f32> = (0..20).map(|id| 4.0 * uniform(philox4x32([id, 0, 0, 0], [1, 2])[0]) as f32).collect();
+    let logits: Vec<f32> =
+        (0..20).map(|id| 4.0 * uniform(philox4x32([id, 0, 0, 0], [1, 2])[0]) as f32).collect();
     let case = Case::repeated(&logits, ROWS, vec![3; ROWS]);
     let (k, temperature) = (6, 1.5);
     let mut order: Vec<usize> = (0..logits.len()).collect();

@@ -30,11 +30,21 @@ pub(super) struct Draws {
 
 enum Method {
     /// top-k of few: from the tiles with the largest maxima.
-    Few { k: usize, tiles: Tiles, logits: Buffer<f32> },
+    Few {
+        k: usize,
+        tiles: Tiles,
+        logits: Buffer<f32>,
+    },
     /// top-k of many (k > 0) or top-p (k = 0): from whole rows.
-    Prefix { k: usize, mass: f64, logits: Buffer<f32> },
+    Prefix {
+        k: usize,
+        mass: f64,
+        logits: Buffer<f32>,
+    },
     /// From whole rows.
-    Full { logits: Buffer<f32> },
+    Full {
+        logits: Buffer<f32>,
+    },
     Rejection,
 }
 
@@ -52,14 +62,21 @@ struct Tiles {
 
 impl Draws {
     /// For batches of up to `rows` rows, holding about `room` bytes of logits at a time.
-    pub fn new(queue: &Queue, sampler: &Sampler, vocabulary: usize, rows: usize, room: usize) -> Result<Self> {
+    pub fn new(
+        queue: &Queue,
+        sampler: &Sampler,
+        vocabulary: usize,
+        rows: usize,
+        room: usize,
+    ) -> Result<Self> {
         let tiles = vocabulary.div_ceil(TILE);
         let slots = match *sampler {
             Sampler::TopK(k) if k <= FEW => k.min(tiles),
             Sampler::Rejection => 0,
             _ => tiles,
         };
-        let capacity = room.checked_div(slots * TILE * size_of::<f32>()).unwrap_or(rows).clamp(1, rows.max(1));
+        let capacity =
+            room.checked_div(slots * TILE * size_of::<f32>()).unwrap_or(rows).clamp(1, rows.max(1));
         let logits = queue.alloc(capacity * slots * TILE)?;
         let method = match *sampler {
             Sampler::TopK(k) if k <= FEW => {
@@ -77,7 +94,13 @@ impl Draws {
     }
 
     /// Draws for every row of a batch that was decided to be resampled.
-    pub fn launch<E: Kernels>(&self, edit: &Edit, queue: &Queue, batch: &Batch<'_, E>, classes: &Classes) -> Result<()> {
+    pub fn launch<E: Kernels>(
+        &self,
+        edit: &Edit,
+        queue: &Queue,
+        batch: &Batch<'_, E>,
+        classes: &Classes,
+    ) -> Result<()> {
         let rows = batch.hidden.rows;
         self.compact(queue, edit.outcomes.view().slice(0..rows))?;
         for (index, first) in (0..rows).step_by(self.capacity).enumerate() {
@@ -94,7 +117,16 @@ impl Draws {
         let (rows, capacity) = (outcomes.len(), self.capacity);
         let (drawn, counts) = (self.drawn.view(), self.counts.view());
         let shared = THREADS / 32 * size_of::<i32>();
-        edit_compact(queue, grid(1, THREADS, shared), outcomes, rows, capacity, rows.div_ceil(capacity), drawn, counts)
+        edit_compact(
+            queue,
+            grid(1, THREADS, shared),
+            outcomes,
+            rows,
+            capacity,
+            rows.div_ceil(capacity),
+            drawn,
+            counts,
+        )
     }
 }
 
@@ -149,7 +181,8 @@ impl<E: Kernels> Chunk<'_, E> {
     }
 
     fn whole_rows(&self, out: &Buffer<f32>) -> Result<()> {
-        let chosen = Chosen { rows: self.drawn, pairs: View::none(), counts: self.count, slots: self.tiles() };
+        let chosen =
+            Chosen { rows: self.drawn, pairs: View::none(), counts: self.count, slots: self.tiles() };
         self.logits(chosen, out)
     }
 
@@ -271,4 +304,3 @@ pub(super) fn grid(count: usize, threads: usize, shared: usize) -> Grid {
 fn warps(rows: usize) -> Grid {
     grid(rows.div_ceil(WARPS), 32 * WARPS, 0)
 }
-
