@@ -1,5 +1,5 @@
-//! The CPU ops at the sizes of a small language model (135 million parameters), on random data. Every result is compared
-//! with the oracle of the tests before it is timed.
+//! The CPU ops at the sizes of a small language model (135 million parameters), and those of a GPU, on random data. Every
+//! result is compared with the oracle of the tests before it is timed.
 //!
 //! `cargo bench --bench kernels`, or `cargo bench --bench kernels -- matmul`. A single op runs in one thread; the head
 //! takes all of them.
@@ -9,6 +9,9 @@ mod common;
 
 #[path = "kernels/attention.rs"]
 mod attention;
+#[cfg(feature = "cuda")]
+#[path = "kernels/bandwidth.rs"]
+mod bandwidth;
 #[path = "kernels/edit.rs"]
 mod edit;
 #[path = "kernels/head.rs"]
@@ -20,5 +23,19 @@ mod norm;
 
 use criterion::{criterion_group, criterion_main};
 
-criterion_group!(kernels, matmul::bench, attention::bench, head::bench, edit::bench, norm::bench);
+#[cfg(not(feature = "cuda"))]
+mod bandwidth {
+    /// There is no GPU.
+    pub fn bench(_: &mut criterion::Criterion) {}
+}
+
+criterion_group!(
+    kernels,
+    matmul::bench,
+    attention::bench,
+    head::bench,
+    edit::bench,
+    norm::bench,
+    bandwidth::bench
+);
 criterion_main!(kernels);

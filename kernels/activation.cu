@@ -1,6 +1,6 @@
 // Activations of the MLP, gated or not:
 //
-//   out[r, i] = act(x[r, i]) (· up[r, i])                          out, x, up [T, I]; out may be x
+//   out[r, i] = act(x[r, i]) (· up[r, i])                          out, x, up [T, I]; out may be x or up
 //
 //   gelu       x/2 · (1 + erf(x/√2))
 //   gelu_tanh  x/2 · (1 + tanh(√(2/π) · (x + 0.044715 x³)))

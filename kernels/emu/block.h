@@ -26,7 +26,8 @@ namespace emu {
 constexpr unsigned kLanes = 32, kMaxThreads = 1024;
 
 enum class Collective : uint8_t {
-  kEnd, kSyncThreads, kSyncWarp, kShuffle, kShuffleXor, kShuffleUp, kShuffleDown, kBallot, kMma, kLdmatrix, kLdmatrixTrans
+  kEnd, kSyncThreads, kSyncWarp, kShuffle, kShuffleXor, kShuffleUp, kShuffleDown, kBallot, kMma, kLdmatrix,
+  kLdmatrixTrans
 };
 
 inline const char* name_of(Collective collective) {

@@ -104,7 +104,9 @@ template <> inline bf16 from_float<bf16>(float v) {
 }
 
 // Two values in one register, the first in the low half.
-inline unsigned pack_bf16(float low, float high) { return from_float<bf16>(low).bits | unsigned(from_float<bf16>(high).bits) << 16; }
+inline unsigned pack_bf16(float low, float high) {
+  return from_float<bf16>(low).bits | unsigned(from_float<bf16>(high).bits) << 16;
+}
 inline float low_float(unsigned pair) { return __uint_as_float(pair << 16); }
 inline float high_float(unsigned pair) { return __uint_as_float(pair & 0xffff0000u); }
 

@@ -31,8 +31,8 @@ __forceinline__ void mma_tiles(float (&d)[M][N][4], const uint32_t (&a)[M][4], c
     for (int r = 0; r < 2; ++r) std::memcpy(&d[t / N][t % N][r * 2], &warp.d[t][r][group][pair], 8);
 }
 
-// D += A·B: A 16×16 row-major, B 16×8 column-major, fragments as in the PTX ISA. Each element adds its 16 products to
-// D's in float, k ascending; a tensor core adds them in another order and truncates, so its results differ in the last bits.
+// D += A·B: A 16×16 row-major, B 16×8 column-major, fragments as in the PTX ISA. Each element of D adds its 16 products
+// one after the other in float, k ascending; a tensor core adds them together and truncates, so its last bits differ.
 __forceinline__ void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   mma_tiles<1, 1>(reinterpret_cast<float (&)[1][1][4]>(d), reinterpret_cast<const uint32_t (&)[1][4]>(a),
                   reinterpret_cast<const uint32_t (&)[1][2]>(b));
@@ -74,8 +74,8 @@ __forceinline__ void ldmatrix_x4_trans(uint32_t (&r)[4], const void* row) {
 // It lands as late as it may, at this thread's wait; until then the place holds NaN.
 inline void cp_async_16(void* to, const void* from, int bytes = 16) {
   using namespace emu;
-  check_shared("cp_async_16 to", to);
-  check_aligned("cp_async_16 from", from);
+  check_shared("the target of cp_async_16", to);
+  check_aligned("the source of cp_async_16", from);
   if (bytes < 0 || bytes > 16) [[unlikely]] fail("cp_async_16 of %d bytes", bytes);
   std::memset(to, 0xff, 16);
   Fiber& me = self();

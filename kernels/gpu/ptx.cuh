@@ -8,12 +8,13 @@ __device__ __forceinline__ uint32_t shared_address(const void* p) {
 
 // D += A·B: A 16×16 row-major, B 16×8 column-major, fragments as in the PTX ISA.
 __device__ __forceinline__ void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+               "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-// D[i][j] += A[i]·B[j]: M·N of them, M and N at most 8, M·N at most 32. The emulator executes them as one, in much less time.
+// D[i][j] += A[i]·B[j]: M·N of them, M and N at most 8, M·N at most 32. The emulator executes them as one, in less time.
 template <int M, int N>
 __device__ __forceinline__ void mma_tiles(float (&d)[M][N][4], const uint32_t (&a)[M][4], const uint32_t (&b)[N][2]) {
 #pragma unroll
@@ -37,8 +38,8 @@ __device__ __forceinline__ void ldmatrix_x4_trans(uint32_t (&r)[4], const void* 
 // Copies `bytes` (0 to 16) from global to 16 bytes of shared memory and zeros the rest; both on 16 bytes. It may land
 // as late as at this thread's wait for it, which must come before the kernel's end.
 __device__ __forceinline__ void cp_async_16(void* to, const void* from, int bytes = 16) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(__cvta_generic_to_global(from)), "r"(bytes)
-               : "memory");
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
+               ::"r"(shared_address(to)), "l"(__cvta_generic_to_global(from)), "r"(bytes) : "memory");
 }
 
 __device__ __forceinline__ void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }

@@ -8,7 +8,7 @@ use crate::model::Model;
 use crate::ops::draw::{Draw, Row, draw};
 use crate::ops::head::Scored;
 use crate::random::{Purpose, Stream};
-use crate::score::{Batch, Chunk, Engine, Origin, ScoreConfig, Sequence, WholeRow};
+use crate::score::{Batch, Engine, Origin, Request, ScoreConfig, Sequence, WholeRow};
 
 /// One document to edit.
 #[derive(Clone, Copy)]
@@ -20,6 +20,26 @@ pub struct EditInput<'a> {
     pub stream: u64,
     /// What may be edited.
     pub constraint: &'a dyn Constraint,
+}
+
+/// What becomes of a token.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Outcome {
+    /// No rule applies, or one that keeps it.
+    Kept,
+    /// A rule applies, but the token may not be edited.
+    NotEditable,
+    /// A rule drops it.
+    Dropped,
+    /// A rule applies, but the token may not be dropped, or nothing may stand in its place.
+    NoAlternative,
+    /// A rule resamples it.
+    Drawn {
+        /// The token drawn, which may be the original.
+        id: u32,
+        /// Its raw logit.
+        logit: f32,
+    },
 }
 
 /// One token changed or dropped.
@@ -97,7 +117,7 @@ impl<'m> Editor<'m> {
     /// [`crate::Error::Usage`] for windows longer than the model's positions.
     pub fn new(model: &'m Model, score: ScoreConfig, config: EditConfig) -> Result<Self> {
         score.validate(model.config())?;
-        Ok(Self { engine: Engine::new(model, score), config })
+        Ok(Self { engine: Engine::new(model, score).editing(config.clone()), config })
     }
 
     /// Edits each document. The results do not depend on which documents share a call.
@@ -107,9 +127,22 @@ impl<'m> Editor<'m> {
     pub fn edit(&self, documents: &[EditInput]) -> Result<Vec<Edited>> {
         let sequences: Vec<_> = documents.iter().map(|document| document.sequence).collect();
         let mut results: Vec<_> = sequences.iter().map(|sequence| self.untouched(sequence)).collect();
-        self.engine.run(&sequences, |batch| {
-            let rows = self.decide(documents, batch, &mut results);
-            batch.logits(&rows, |chunk| self.resample(documents, chunk, &mut results))
+        let request = |origin: &Origin| {
+            let EditInput { stream, constraint, .. } = documents[origin.document];
+            Request { stream, position: origin.position, constraint }
+        };
+        self.engine.run(&sequences, Some(&request), |batch| {
+            let mut record = |origin: Origin, scored: &Scored, outcome| {
+                results[origin.document].record(&documents[origin.document], origin, scored, outcome);
+            };
+            match batch.outcomes {
+                Some(outcomes) => {
+                    let rows = batch.origins.iter().zip(batch.scored).zip(outcomes);
+                    rows.for_each(|((origin, scored), outcome)| record(*origin, scored, *outcome));
+                    Ok(())
+                }
+                None => self.decide_and_draw(documents, batch, record),
+            }
         })?;
         for result in &mut results {
             result.changes.sort_by_key(|change| change.position);
@@ -123,53 +156,44 @@ impl<'m> Editor<'m> {
         Edited { counts: Counts { tokens, windows, ..Counts::default() }, changes: Vec::new() }
     }
 
-    /// Applies the rules: drops at once, and returns the rows to resample.
-    fn decide(&self, documents: &[EditInput], batch: &Batch, results: &mut [Edited]) -> Vec<usize> {
+    /// Takes a batch's decisions on the CPU.
+    fn decide_and_draw(
+        &self,
+        documents: &[EditInput],
+        batch: &mut Batch,
+        mut record: impl FnMut(Origin, &Scored, Outcome),
+    ) -> Result<()> {
         let mut rows = Vec::new();
         for (row, (origin, scored)) in batch.origins.iter().zip(batch.scored).enumerate() {
-            let document = &documents[origin.document];
-            let Edited { counts, changes } = &mut results[origin.document];
-            counts.scored += 1;
-            let action = self.config.decide(&scored.statistics);
-            if action == Action::Keep {
-                continue;
-            }
-            counts.eligible += 1;
-            if !document.constraint.editable(origin.position) {
-                counts.not_editable += 1;
-            } else if action == Action::Resample {
-                rows.push(row);
-            } else if document.constraint.droppable(origin.position) {
-                counts.dropped += 1;
-                changes.push(change(document, *origin, scored, None));
-            } else {
-                counts.no_alternative += 1;
+            match self.decide(&documents[origin.document], origin.position, scored) {
+                Some(outcome) => record(*origin, scored, outcome),
+                None => rows.push(row),
             }
         }
-        rows
-    }
-
-    /// Draws for a chunk of rows.
-    fn resample(&self, documents: &[EditInput], chunk: &Chunk, results: &mut [Edited]) -> Result<()> {
-        let draw =
-            |row: WholeRow| Ok((row.origin, *row.scored, self.draw(&documents[row.origin.document], row)?));
-        for (origin, scored, draw) in chunk.rows().map(draw).collect::<Result<Vec<_>>>()? {
-            let document = &documents[origin.document];
-            let Edited { counts, changes } = &mut results[origin.document];
-            match draw {
-                Draw::NoAlternative => counts.no_alternative += 1,
-                Draw::Token { id, .. } if id == document.sequence.ids[origin.position] => {}
-                Draw::Token { id, logit } => {
-                    counts.changed += 1;
-                    let p_new = scored.statistics.probability_of(logit) as f32;
-                    changes.push(change(document, origin, &scored, Some((id, p_new))));
-                }
+        batch.logits(&rows, |chunk| {
+            let draw = |row: WholeRow| {
+                Ok((row.origin, *row.scored, self.draw(&documents[row.origin.document], row)?))
+            };
+            for (origin, scored, outcome) in chunk.rows().map(draw).collect::<Result<Vec<_>>>()? {
+                record(origin, &scored, outcome);
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
-    fn draw(&self, document: &EditInput, row: WholeRow) -> Result<Draw> {
+    /// What the rules make of a token; `None` where another is to be drawn.
+    fn decide(&self, document: &EditInput, position: usize, scored: &Scored) -> Option<Outcome> {
+        let constraint = document.constraint;
+        match self.config.decide(&scored.statistics) {
+            Action::Keep => Some(Outcome::Kept),
+            _ if !constraint.editable(position) => Some(Outcome::NotEditable),
+            Action::Resample => None,
+            Action::Drop if constraint.droppable(position) => Some(Outcome::Dropped),
+            Action::Drop => Some(Outcome::NoAlternative),
+        }
+    }
+
+    fn draw(&self, document: &EditInput, row: WholeRow) -> Result<Outcome> {
         let position = row.origin.position;
         let original = document.sequence.ids[position];
         let allowed = |id| {
@@ -183,16 +207,40 @@ impl<'m> Editor<'m> {
             Stream::new(self.config.seed(), document.stream, Purpose::Edit, self.config.generation())?;
         let random = |draw| stream.draw(position as u32, draw);
         let row = Row { logits: row.logits, original, statistics: &row.scored.statistics };
-        Ok(draw(self.config.sampler(), self.config.temperature(), row, allowed, random))
+        Ok(match draw(self.config.sampler(), self.config.temperature(), row, allowed, random) {
+            Draw::NoAlternative => Outcome::NoAlternative,
+            Draw::Token { id, logit } => Outcome::Drawn { id, logit },
+        })
     }
 }
 
-fn change(document: &EditInput, origin: Origin, scored: &Scored, new: Option<(u32, f32)>) -> Change {
-    Change {
-        position: origin.position,
-        old_id: document.sequence.ids[origin.position],
-        new_id: new.map(|(id, _)| id),
-        p_old: scored.statistics.probability() as f32,
-        p_new: new.map(|(_, p)| p),
+impl Edited {
+    /// Counts what became of a token, and keeps it where it changed.
+    fn record(&mut self, document: &EditInput, origin: Origin, scored: &Scored, outcome: Outcome) {
+        let Self { counts, changes } = self;
+        let old_id = document.sequence.ids[origin.position];
+        counts.scored += 1;
+        counts.eligible += u64::from(outcome != Outcome::Kept);
+        let new = match outcome {
+            Outcome::Kept => return,
+            Outcome::NotEditable => return counts.not_editable += 1,
+            Outcome::NoAlternative => return counts.no_alternative += 1,
+            Outcome::Drawn { id, .. } if id == old_id => return,
+            Outcome::Drawn { id, logit } => {
+                counts.changed += 1;
+                Some((id, scored.statistics.probability_of(logit) as f32))
+            }
+            Outcome::Dropped => {
+                counts.dropped += 1;
+                None
+            }
+        };
+        changes.push(Change {
+            position: origin.position,
+            old_id,
+            new_id: new.map(|(id, _)| id),
+            p_old: scored.statistics.probability() as f32,
+            p_new: new.map(|(_, p)| p),
+        });
     }
 }

@@ -10,6 +10,6 @@ pub mod text;
 
 pub use config::{EditConfig, Sampler};
 pub use constraint::{Constraint, IdConstraint, TextConstraint, Vocabulary};
-pub use editor::{Change, EditInput, Edited, Editor};
+pub use editor::{Change, EditInput, Edited, Editor, Outcome};
 pub use provenance::{Counts, Metadata, TokenEdit};
 pub use rules::{Action, Condition, Rule, Strategy};

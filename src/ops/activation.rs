@@ -23,7 +23,7 @@ pub fn activate<E: Element>(activation: Activation, x: &[f32], up: Option<&[f32]
     );
 }
 
-/// The same for rows on a device; `out` may be `x`.
+/// The same for rows on a device; `out` may be `x` or `up`.
 ///
 /// # Errors
 /// What went wrong on the device before.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rayon::prelude::*;
 
 pub use engine::Sequence;
-pub(crate) use engine::{Batch, Chunk, Engine, Origin, WholeRow};
+pub(crate) use engine::{Batch, Chunk, Engine, Origin, Request, WholeRow};
 pub use statistics::Statistics;
 pub use windows::{Window, WindowConfig};
 
@@ -159,7 +159,7 @@ impl<'m> Scorer<'m> {
     pub fn score_sequences(&self, documents: &[Sequence]) -> Result<Vec<Scores>> {
         let config = self.engine.config();
         let mut results: Vec<_> = documents.iter().map(|sequence| self.empty(sequence)).collect();
-        self.engine.run(documents, |batch| {
+        self.engine.run(documents, None, |batch| {
             for (origin, scored) in batch.origins.iter().zip(batch.scored) {
                 let result = &mut results[origin.document];
                 result.logprobs.push(scored.statistics.log_probability());

@@ -74,14 +74,20 @@ fn gpu() -> Option<Queue> {
 /// A matrix of row-major `values`, with NaN between its rows.
 #[cfg(kernels)]
 pub fn upload<E: Element>(queue: &Queue, width: usize, values: &[f32]) -> Matrix<E> {
-    let matrix = output::<E>(queue, values.len() / width, width);
-    let Rows { data, stride, .. } = matrix.view();
-    let mut padded = vec![E::from_f32(f32::NAN); data.len()];
+    let matrix = Matrix::new(queue, values.len() / width, width).unwrap();
+    queue.write(matrix.view().data, &padded::<E>(width, values)).unwrap();
+    matrix
+}
+
+/// Rows as they lie in a device's memory, with NaN between them.
+#[cfg(kernels)]
+pub fn padded<E: Element>(width: usize, values: &[f32]) -> Vec<E> {
+    let stride = toedit::device::stride(width);
+    let mut padded = vec![E::from_f32(f32::NAN); values.len() / width * stride];
     for (row, values) in padded.chunks_exact_mut(stride).zip(values.chunks_exact(width)) {
         row.iter_mut().zip(values).for_each(|(to, from)| *to = E::from_f32(*from));
     }
-    queue.write(data, &padded).unwrap();
-    matrix
+    padded
 }
 
 /// A matrix of NaN.

@@ -99,8 +99,33 @@ pub fn erf(x: f64) -> f64 {
 ///
 /// An error δ of a score changes a weight by a factor e^δ, so scores count in the scale of the output.
 pub fn attention(attention: &Attention, q: &[f32], kv: &[f32]) -> Vec<Expected> {
-    let Attention { heads, kv_heads, head_dim, .. } = *attention;
     let mut out = Vec::with_capacity(q.len());
+    each_head(attention, q, kv, |scores, slack, values| {
+        let weights = softmax(&scores);
+        for column in 0..attention.head_dim {
+            let values = values.iter().map(|value| f64::from(value[column]));
+            let sum = Expected::dot(weights.iter().copied().zip(values));
+            out.push(Expected { scale: sum.scale * slack, ..sum });
+        }
+    });
+    out
+}
+
+/// ln Σ e^(scaled score) of every row and head, `[T, H]`.
+pub fn attention_lse(attention: &Attention, q: &[f32], kv: &[f32]) -> Vec<Expected> {
+    let mut out = Vec::new();
+    each_head(attention, q, kv, |scores, slack, _| {
+        let value = scores[0] - log_softmax(&scores)[0];
+        out.push(Expected { value, scale: slack + value.abs() });
+    });
+    out
+}
+
+/// Calls `f` for every row and head of a document with its scaled scores, one more than twice the size of what was added
+/// up to the largest, and the values that it sees.
+fn each_head(attention: &Attention, q: &[f32], kv: &[f32], mut f: impl FnMut(Vec<f64>, f64, Vec<&[f32]>)) {
+    let Attention { heads, kv_heads, head_dim, .. } = *attention;
+    let factor = f64::from(attention.scale);
     for (row, q) in q.chunks_exact(heads * head_dim).enumerate() {
         for (head, q) in q.chunks_exact(head_dim).enumerate() {
             let at = |key: usize, half: usize| {
@@ -109,17 +134,10 @@ pub fn attention(attention: &Attention, q: &[f32], kv: &[f32]) -> Vec<Expected> 
             };
             let scores: Vec<Expected> = (0..=row).map(|key| dot(q, at(key, 0))).collect();
             let size = scores.iter().map(|score| score.scale).fold(0.0, f64::max);
-            let slack = 1.0 + 2.0 * size * f64::from(attention.scale);
-            let scores: Vec<f64> = scores.iter().map(|s| s.value * f64::from(attention.scale)).collect();
-            let weights = softmax(&scores);
-            for column in 0..head_dim {
-                let values = (0..=row).map(|key| f64::from(at(key, 1)[column]));
-                let sum = Expected::dot(weights.iter().copied().zip(values));
-                out.push(Expected { scale: sum.scale * slack, ..sum });
-            }
+            let scores = scores.iter().map(|score| score.value * factor).collect();
+            f(scores, 1.0 + 2.0 * size * factor, (0..=row).map(|key| at(key, 1)).collect());
         }
     }
-    out
 }
 
 /// log p of a row's target and the row's entropy. An error δ of the logits moves log p by up to 2δ, and the entropy by as

@@ -1,4 +1,4 @@
-//! The ops on the CPU against naive f64 loops over the same rounded operands.
+//! The ops on every arm against naive f64 loops over the same rounded operands.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -7,6 +7,8 @@ mod activation;
 mod attention;
 #[cfg(kernels)]
 mod edit;
+#[cfg(kernels)]
+mod elementwise;
 mod embedding;
 mod head;
 mod head_extremes;

@@ -4,12 +4,15 @@ use rayon::prelude::*;
 
 use super::{Origin, Runner};
 use crate::Result;
+use crate::edit::Outcome;
 use crate::ops::head::Scored;
 
 /// One pack's results: a row for each token scored.
 pub(crate) struct Batch<'a> {
     pub origins: &'a [Origin],
     pub scored: &'a [Scored],
+    /// What became of each row's token, where the model's device has decided.
+    pub outcomes: Option<&'a [Outcome]>,
     pub(super) vocabulary: usize,
     pub(super) runner: &'a mut dyn Runner,
 }

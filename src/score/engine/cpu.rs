@@ -1,6 +1,6 @@
 //! Packs on the CPU, in the calling thread's pool.
 
-use super::Runner;
+use super::{Request, Results, Runner};
 use crate::Result;
 use crate::model::forward::Workspace;
 use crate::model::{Pack, Transformer};
@@ -48,7 +48,11 @@ impl<E: Element> Runner for Cpu<'_, E> {
         1
     }
 
-    fn submit(&mut self, pack: &Pack) -> Result<()> {
+    fn edits(&self) -> bool {
+        false
+    }
+
+    fn submit(&mut self, pack: &Pack, _: &[Request]) -> Result<()> {
         self.transformer.forward(pack, &mut self.workspace);
         self.rows = pack.rows.len();
         let hidden = self.workspace.hidden(self.transformer.config(), self.rows);
@@ -57,8 +61,8 @@ impl<E: Element> Runner for Cpu<'_, E> {
         Ok(())
     }
 
-    fn collect(&mut self) -> Result<Vec<Scored>> {
-        Ok(std::mem::take(&mut self.scored))
+    fn collect(&mut self) -> Result<Results> {
+        Ok(Results { scored: std::mem::take(&mut self.scored), outcomes: None })
     }
 
     fn chunk_rows(&self) -> usize {

@@ -1,39 +1,58 @@
-//! Packs on a device: a pass and its head queue up behind each other, and the host waits for a few numbers a row.
+//! Packs on a device: a pass, its head and its edits queue up behind each other, and the host waits for a few bytes a row
+//! while the device already works on the next pack.
 
-use super::Runner;
+use std::collections::{HashMap, VecDeque};
+
+use super::{Engine, Request, Results, Runner};
 use crate::device::kernels::Kernels;
-use crate::device::{Buffer, Mark, Queue};
+use crate::device::{Buffer, Mark, Queue, View};
+use crate::edit::{Constraint, EditConfig, Outcome, Sampler};
 use crate::model::Pack;
 use crate::model::device::{Transformer, Workspace};
-use crate::ops::head::{self, Chosen, Scored, Scores, TILE, logits_on};
+use crate::ops::edit::{self, Classes, Edit};
+use crate::ops::head::{self, Chosen, Scores, TILE, logits_on};
 use crate::{Error, Result};
+
+/// Packs that may be under way: one runs while the host takes the other's results.
+const DEPTH: usize = 2;
+/// Bytes of logits that drawing may hold at a time, beside each pack under way.
+const DRAW_BYTES: usize = 64 << 20;
+/// Classes of replacements that are kept; more than text has between any two states of the UTF-8 automaton.
+const MAX_CLASSES: usize = 256;
 
 /// A transformer on a device with its work memory.
 pub(super) struct OnDevice<'m, T: Kernels> {
     transformer: &'m Transformer<T>,
     tokens: usize,
     workspace: Workspace<T>,
-    scores: Scores,
-    /// Rows of the last pack, and the point behind its work.
-    last: Option<(usize, Mark)>,
+    replacements: Replacements,
+    /// Each takes a pack's results; in turn.
+    lanes: Vec<Lane>,
+    next: usize,
+    /// Lane and rows of each pack under way, oldest first, and the point behind its work.
+    under_way: VecDeque<(usize, usize, Mark)>,
+    /// Rows of the pack last collected.
     rows: usize,
     whole: Option<WholeRows>,
 }
 
+/// Where a pack's results lie until the host reads them.
+struct Lane {
+    scores: Scores,
+    edit: Option<Edit>,
+}
+
 impl<'m, T: Kernels> OnDevice<'m, T> {
-    /// For packs of up to `tokens` tokens in windows of up to `max_length`. Where the device has no room for as many, for
-    /// half of them, and so on, as long as a window fits.
+    /// For the packs of `engine`. Where the device has no room for as many tokens, for half of them, and so on, as long
+    /// as a window fits.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`]
-    pub fn new(
-        transformer: &'m Transformer<T>,
-        mut tokens: usize,
-        max_length: usize,
-        entropy: bool,
-    ) -> Result<Self> {
+    pub fn new(transformer: &'m Transformer<T>, engine: &Engine) -> Result<Self> {
+        let max_length = engine.config.windows.max_length();
+        let mut tokens = engine.budget();
         loop {
-            match Self::plan(transformer, tokens, max_length, entropy) {
+            match Self::plan(transformer, engine, tokens) {
                 Err(Error::OutOfMemory { .. }) if tokens > max_length => {
                     tokens = (tokens / 2).max(max_length);
                     tracing::warn!("device memory is short: packs of {tokens} tokens");
@@ -43,23 +62,39 @@ impl<'m, T: Kernels> OnDevice<'m, T> {
         }
     }
 
-    fn plan(
-        transformer: &'m Transformer<T>,
-        tokens: usize,
-        max_length: usize,
-        entropy: bool,
-    ) -> Result<Self> {
-        let vocabulary = transformer.config().vocab_size;
+    fn plan(transformer: &'m Transformer<T>, engine: &Engine, tokens: usize) -> Result<Self> {
+        let (queue, vocabulary) = (transformer.queue(), transformer.config().vocab_size);
+        let whole_rows = engine.config.rank || engine.config.top_k > 0;
+        let lane = || Lane::new(queue, engine, vocabulary, tokens);
         Ok(Self {
             transformer,
             tokens,
-            workspace: transformer.workspace(tokens, max_length)?,
-            scores: Scores::new(transformer.queue(), tokens, vocabulary, entropy, None)?,
-            last: None,
+            workspace: transformer.workspace(tokens, engine.config.windows.max_length())?,
+            replacements: Replacements::new(queue, vocabulary)?,
+            lanes: (0..if whole_rows { 1 } else { DEPTH }).map(|_| lane()).collect::<Result<_>>()?,
+            next: 0,
+            under_way: VecDeque::new(),
             rows: 0,
             whole: None,
         })
     }
+}
+
+impl Lane {
+    fn new(queue: &Queue, engine: &Engine, vocabulary: usize, tokens: usize) -> Result<Self> {
+        let temperature = engine.edit.as_ref().and_then(mass_temperature);
+        let edit = |config| Edit::new(queue, config, vocabulary, tokens, DRAW_BYTES);
+        Ok(Self {
+            scores: Scores::new(queue, tokens, vocabulary, engine.config.entropy, temperature)?,
+            edit: engine.edit.as_ref().map(edit).transpose()?,
+        })
+    }
+}
+
+/// The temperature of the masses that the head keeps for draws by rejection.
+fn mass_temperature(config: &EditConfig) -> Option<f32> {
+    let tempered = *config.sampler() == Sampler::Rejection && config.temperature() != 1.0;
+    tempered.then_some(config.temperature() as f32)
 }
 
 impl<T: Kernels> Runner for OnDevice<'_, T> {
@@ -68,22 +103,38 @@ impl<T: Kernels> Runner for OnDevice<'_, T> {
     }
 
     fn depth(&self) -> usize {
-        1
+        self.lanes.len()
     }
 
-    fn submit(&mut self, pack: &Pack) -> Result<()> {
-        let Self { transformer, workspace, scores, .. } = self;
+    fn edits(&self) -> bool {
+        self.lanes[0].edit.is_some()
+    }
+
+    fn submit(&mut self, pack: &Pack, requests: &[Request]) -> Result<()> {
+        let Self { transformer, workspace, replacements, lanes, .. } = self;
         let (queue, rows) = (transformer.queue(), pack.rows.len());
+        let Lane { scores, edit } = &lanes[self.next];
         transformer.forward(pack, workspace)?;
-        scores.score(queue, workspace.hidden(rows), transformer.head(), workspace.targets(rows))?;
-        self.last = Some((rows, queue.mark()?));
+        let (hidden, weight, targets) = (workspace.hidden(rows), transformer.head(), workspace.targets(rows));
+        scores.score(queue, hidden, weight, targets)?;
+        if let Some(edit) = edit {
+            let origins = replacements.origins(queue, requests)?;
+            let batch = edit::Batch { hidden, weight, targets, scores };
+            edit.launch(queue, &batch, &origins, &replacements.classes)?;
+        }
+        self.under_way.push_back((self.next, rows, queue.mark()?));
+        self.next = (self.next + 1) % self.lanes.len();
         Ok(())
     }
 
-    fn collect(&mut self) -> Result<Vec<Scored>> {
-        let Some((rows, mark)) = self.last.take() else { return Ok(Vec::new()) };
+    fn collect(&mut self) -> Result<Results> {
+        let Some((lane, rows, mark)) = self.under_way.pop_front() else { return Ok(Results::default()) };
         self.rows = rows;
-        self.scores.read(self.transformer.queue(), &mark, rows)
+        let (queue, Lane { scores, edit }) = (self.transformer.queue(), &self.lanes[lane]);
+        Ok(Results {
+            scored: scores.read(queue, &mark, rows)?,
+            outcomes: edit.as_ref().map(|edit| edit.read(queue, &mark, rows)).transpose()?.map(outcomes),
+        })
     }
 
     fn chunk_rows(&self) -> usize {
@@ -92,13 +143,71 @@ impl<T: Kernels> Runner for OnDevice<'_, T> {
 
     fn logits(&mut self, rows: &[usize]) -> Result<(&[f32], usize)> {
         let chunk = self.chunk_rows();
-        let Self { transformer, workspace, scores, whole, .. } = self;
+        let Self { transformer, workspace, lanes, whole, .. } = self;
         let whole = match whole {
             Some(whole) => whole,
-            None => whole.insert(WholeRows::new(transformer.queue(), chunk, scores.tiles())?),
+            None => whole.insert(WholeRows::new(transformer.queue(), chunk, lanes[0].scores.tiles())?),
         };
         whole.compute(transformer, workspace, self.rows, rows)?;
         Ok((&whole.host, whole.tiles * TILE))
+    }
+}
+
+/// As the editor knows them. A row whose logits are not finite ends the run by its statistics.
+fn outcomes(found: Vec<edit::Outcome>) -> Vec<Outcome> {
+    let outcome = |outcome| match outcome {
+        edit::Outcome::Kept | edit::Outcome::NotFinite => Outcome::Kept,
+        edit::Outcome::NotEditable => Outcome::NotEditable,
+        edit::Outcome::Dropped => Outcome::Dropped,
+        edit::Outcome::NoAlternative => Outcome::NoAlternative,
+        edit::Outcome::Drawn { id, logit } => Outcome::Drawn { id, logit },
+    };
+    found.into_iter().map(outcome).collect()
+}
+
+/// The tokens that may stand in a place, a set on the device for each class of places.
+struct Replacements {
+    classes: Classes,
+    /// The set of each class that has been met.
+    known: HashMap<u32, u32>,
+}
+
+/// The empty set, which is always there.
+const NOTHING: u32 = 0;
+
+impl Replacements {
+    fn new(queue: &Queue, vocabulary: usize) -> Result<Self> {
+        let mut classes = Classes::new(queue, vocabulary)?;
+        classes.add(queue, |_| false)?;
+        Ok(Self { classes, known: HashMap::new() })
+    }
+
+    /// What the device must know of each row, new classes of places added.
+    fn origins(&mut self, queue: &Queue, requests: &[Request]) -> Result<Vec<edit::Origin>> {
+        requests.iter().map(|request| self.origin(queue, request)).collect()
+    }
+
+    fn origin(&mut self, queue: &Queue, request: &Request) -> Result<edit::Origin> {
+        let Request { stream, position, constraint } = *request;
+        let editable = constraint.editable(position);
+        let class = if editable { self.set(queue, constraint, position)? } else { NOTHING };
+        let droppable = constraint.droppable(position);
+        Ok(edit::Origin { stream, position: position as u32, class, editable, droppable })
+    }
+
+    fn set(&mut self, queue: &Queue, constraint: &dyn Constraint, position: usize) -> Result<u32> {
+        let class = constraint.class(position);
+        if let Some(set) = self.known.get(&class) {
+            return Ok(*set);
+        }
+        if self.known.len() == MAX_CLASSES {
+            return Err(Error::Usage(format!(
+                "constraints with more than {MAX_CLASSES} classes of positions"
+            )));
+        }
+        let set = self.classes.add(queue, |id| constraint.allowed(position, id))?;
+        self.known.insert(class, set);
+        Ok(set)
     }
 }
 
@@ -135,7 +244,7 @@ impl WholeRows {
         queue.write(self.count.view(), &[rows.len() as u32])?;
         let chosen = Chosen {
             rows: self.rows.view().slice(0..rows.len()),
-            pairs: crate::device::View::none(),
+            pairs: View::none(),
             counts: self.count.view(),
             slots: self.tiles,
         };

@@ -16,6 +16,7 @@ use device::OnDevice;
 use packer::Packer;
 
 use super::{ScoreConfig, Statistics};
+use crate::edit::{Constraint, EditConfig, Outcome};
 use crate::model::{AnyTransformer, Model, Pack, Transformer};
 use crate::ops::head::Scored;
 use crate::{Error, Result};
@@ -24,6 +25,8 @@ use crate::{Error, Result};
 pub(crate) struct Engine<'m> {
     model: &'m Model,
     config: ScoreConfig,
+    #[cfg_attr(not(kernels), expect(dead_code, reason = "the CPU leaves editing to the editor"))]
+    edit: Option<EditConfig>,
     idle: Mutex<Vec<Box<dyn Runner + 'm>>>,
 }
 
@@ -56,16 +59,36 @@ pub(crate) struct Origin {
     pub position: usize,
 }
 
+/// What is asked for a row that may be edited.
+#[derive(Clone, Copy)]
+#[cfg_attr(not(kernels), expect(dead_code, reason = "the CPU asks the editor"))]
+pub(crate) struct Request<'a> {
+    /// The document's stream of random numbers.
+    pub stream: u64,
+    pub position: usize,
+    pub constraint: &'a dyn Constraint,
+}
+
+/// A pack's rows, in order.
+#[derive(Default)]
+struct Results {
+    scored: Vec<Scored>,
+    /// What became of each row's token, where the runner edits.
+    outcomes: Option<Vec<Outcome>>,
+}
+
 /// A model's device at work, with its work memory.
 trait Runner: Send {
     /// Tokens of a pack at most.
     fn tokens(&self) -> usize;
     /// How many packs may be under way.
     fn depth(&self) -> usize;
-    /// Takes on a pack.
-    fn submit(&mut self, pack: &Pack) -> Result<()>;
+    /// Whether it decides on edits.
+    fn edits(&self) -> bool;
+    /// Takes on a pack, with a request for each of its rows where they are to be edited.
+    fn submit(&mut self, pack: &Pack, requests: &[Request]) -> Result<()>;
     /// Waits for the oldest pack under way and gives its rows' results.
-    fn collect(&mut self) -> Result<Vec<Scored>>;
+    fn collect(&mut self) -> Result<Results>;
     /// Whole rows of logits that are held at a time.
     fn chunk_rows(&self) -> usize;
     /// Whole rows of logits of the pack last collected, one after the other, and the distance between them; only where
@@ -74,8 +97,9 @@ trait Runner: Send {
 }
 
 /// A runner with the packs that it works on.
-struct Line<'a, 'm> {
+struct Line<'a, 'm, 'r> {
     engine: &'a Engine<'m>,
+    request: Option<&'a dyn Fn(&Origin) -> Request<'r>>,
     runner: Box<dyn Runner + 'm>,
     packer: Packer,
     /// Where the rows of each pack under way belong, oldest first.
@@ -84,7 +108,12 @@ struct Line<'a, 'm> {
 
 impl<'m> Engine<'m> {
     pub fn new(model: &'m Model, config: ScoreConfig) -> Self {
-        Self { model, config, idle: Mutex::default() }
+        Self { model, config, edit: None, idle: Mutex::default() }
+    }
+
+    /// Lets devices that can decide on edits do so.
+    pub fn editing(self, edit: EditConfig) -> Self {
+        Self { edit: Some(edit), ..self }
     }
 
     /// The windows of a sequence.
@@ -96,12 +125,17 @@ impl<'m> Engine<'m> {
         &self.config
     }
 
-    /// Scores the documents pack by pack; `visit` sees each pack's rows in order.
-    pub fn run(&self, documents: &[Sequence], mut visit: impl FnMut(&mut Batch) -> Result<()>) -> Result<()> {
+    /// Scores the documents pack by pack; `visit` sees each pack's rows in order. An editor says what it asks for a row.
+    pub fn run<'r>(
+        &self,
+        documents: &[Sequence],
+        request: Option<&dyn Fn(&Origin) -> Request<'r>>,
+        mut visit: impl FnMut(&mut Batch) -> Result<()>,
+    ) -> Result<()> {
         self.check_ids(documents)?;
         let runner = self.runner()?;
         let packer = Packer::new(runner.tokens(), Transformer::<f32>::key_block_budget(runner.tokens()));
-        let mut line = Line { engine: self, runner, packer, under_way: VecDeque::new() };
+        let mut line = Line { engine: self, request, runner, packer, under_way: VecDeque::new() };
         line.run(documents, &mut visit)?;
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(line.runner);
         Ok(())
@@ -131,14 +165,13 @@ impl<'m> Engine<'m> {
             return Ok(runner);
         }
         let (tokens, max_length) = (self.budget(), self.config.windows.max_length());
-        let entropy = self.config.entropy;
         Ok(match &self.model.transformer {
-            AnyTransformer::F32(model) => Box::new(Cpu::new(model, tokens, max_length, entropy)),
-            AnyTransformer::Bf16(model) => Box::new(Cpu::new(model, tokens, max_length, entropy)),
+            AnyTransformer::F32(model) => Box::new(Cpu::new(model, tokens, max_length, self.config.entropy)),
+            AnyTransformer::Bf16(model) => Box::new(Cpu::new(model, tokens, max_length, self.config.entropy)),
             #[cfg(kernels)]
-            AnyTransformer::DeviceF32(model) => Box::new(OnDevice::new(model, tokens, max_length, entropy)?),
+            AnyTransformer::DeviceF32(model) => Box::new(OnDevice::new(model, self)?),
             #[cfg(kernels)]
-            AnyTransformer::DeviceBf16(model) => Box::new(OnDevice::new(model, tokens, max_length, entropy)?),
+            AnyTransformer::DeviceBf16(model) => Box::new(OnDevice::new(model, self)?),
         })
     }
 
@@ -148,7 +181,7 @@ impl<'m> Engine<'m> {
     }
 }
 
-impl Line<'_, '_> {
+impl Line<'_, '_, '_> {
     fn run(
         &mut self,
         documents: &[Sequence],
@@ -175,7 +208,11 @@ impl Line<'_, '_> {
 
     fn submit(&mut self) -> Result<()> {
         self.engine.config.check_stop()?;
-        self.runner.submit(&self.packer.pack)?;
+        let requests: Vec<_> = match self.request {
+            Some(request) if self.runner.edits() => self.packer.origins.iter().map(request).collect(),
+            _ => Vec::new(),
+        };
+        self.runner.submit(&self.packer.pack, &requests)?;
         self.under_way.push_back(self.packer.take_origins());
         Ok(())
     }
@@ -184,10 +221,15 @@ impl Line<'_, '_> {
     fn collect(&mut self, left: usize, visit: &mut impl FnMut(&mut Batch) -> Result<()>) -> Result<()> {
         while self.under_way.len() > left {
             let Some(origins) = self.under_way.pop_front() else { break };
-            let scored = self.runner.collect()?;
+            let Results { scored, outcomes } = self.runner.collect()?;
             check_finite(&scored, &origins)?;
-            let vocabulary = self.engine.model.config().vocab_size;
-            visit(&mut Batch { origins: &origins, scored: &scored, vocabulary, runner: &mut *self.runner })?;
+            visit(&mut Batch {
+                origins: &origins,
+                scored: &scored,
+                outcomes: outcomes.as_deref(),
+                vocabulary: self.engine.model.config().vocab_size,
+                runner: &mut *self.runner,
+            })?;
         }
         Ok(())
     }

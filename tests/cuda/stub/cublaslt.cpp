@@ -1,0 +1,171 @@
+// The entry points of libcublasLt that the driver calls. It multiplies as documented for column-major matrices, in f64,
+// and refuses what would let a row's bits depend on the batch.
+#include <cstring>
+#include <vector>
+
+#include "stub.h"
+
+namespace {
+
+enum { kSuccess = 0, kNotSupported = 15, kR32 = 0, kR16 = 14, kCompute32 = 68, kOpT = 1, kBias = 4 };
+
+// Of the library that looks best by its estimate and of the one that must be taken.
+constexpr uint64_t kSplit = 2, kWhole = 1;
+constexpr uint64_t kRows = 4096;
+
+struct Description { int compute, scale, transpose_a = 0, epilogue = 1, bias_kind = -1; uint64_t bias = 0; };
+struct Layout { int kind; uint64_t rows, columns; int64_t stride; };
+struct Preferences { uint64_t workspace = 0; uint32_t reductions = ~0u, alignment[4] = {256, 256, 256, 256}; };
+struct Algorithm { uint64_t data[8]; };
+struct Heuristic { Algorithm algorithm; size_t workspace; int state; float waves; int reserved[4]; };
+
+size_t bytes(int kind) { return kind == kR16 ? 2 : 4; }
+
+double load(const Layout& layout, uint64_t start, uint64_t row, uint64_t column) {
+  const uint64_t place = start + (column * uint64_t(layout.stride) + row) * bytes(layout.kind);
+  if (layout.kind == kR32) return *reinterpret_cast<const float*>(place);
+  const uint32_t bits = uint32_t(*reinterpret_cast<const uint16_t*>(place)) << 16;
+  float value;
+  std::memcpy(&value, &bits, 4);
+  return value;
+}
+
+void store(const Layout& layout, uint64_t start, uint64_t row, uint64_t column, double value) {
+  const uint64_t place = start + (column * uint64_t(layout.stride) + row) * bytes(layout.kind);
+  const float single = float(value);
+  uint32_t bits;
+  std::memcpy(&bits, &single, 4);
+  if (layout.kind == kR32) *reinterpret_cast<float*>(place) = single;
+  else *reinterpret_cast<uint16_t*>(place) = single != single ? 0x7fc0 : uint16_t((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+// Checks that a matrix lies in one allocation.
+void check(const char* name, const Layout& layout, uint64_t start) {
+  if (start % 16 || layout.stride * bytes(layout.kind) % 16) stub::misuse(name, "less aligned than asked for");
+  stub::check_device(name, start, (size_t(layout.columns - 1) * size_t(layout.stride) + layout.rows) * bytes(layout.kind));
+}
+
+}  // namespace
+
+extern "C" {
+
+size_t cublasLtGetVersion() { return size_t(stub::setting("STUB_CUBLASLT", 130000)); }
+
+int cublasLtCreate(void** handle) {
+  stub::check_context("cublasLtCreate");
+  *handle = new char;
+  return kSuccess;
+}
+
+int cublasLtDestroy(void* handle) {
+  delete static_cast<char*>(handle);
+  return kSuccess;
+}
+
+int cublasLtMatmulDescCreate(void** made, int compute, int scale) {
+  *made = new Description{compute, scale};
+  return kSuccess;
+}
+
+int cublasLtMatmulDescSetAttribute(void* to, int attribute, const void* value, size_t size) {
+  auto* description = static_cast<Description*>(to);
+  switch (attribute) {
+    case 3: std::memcpy(&description->transpose_a, value, size); break;
+    case 7: std::memcpy(&description->epilogue, value, size); break;
+    case 8: std::memcpy(&description->bias, value, size); break;
+    case 26: std::memcpy(&description->bias_kind, value, size); break;
+    default: stub::misuse("cublasLtMatmulDescSetAttribute", "unknown to the stub");
+  }
+  return kSuccess;
+}
+
+int cublasLtMatmulDescDestroy(void* description) {
+  delete static_cast<Description*>(description);
+  return kSuccess;
+}
+
+int cublasLtMatrixLayoutCreate(void** made, int kind, uint64_t rows, uint64_t columns, int64_t stride) {
+  *made = new Layout{kind, rows, columns, stride};
+  return kSuccess;
+}
+
+int cublasLtMatrixLayoutDestroy(void* layout) {
+  delete static_cast<Layout*>(layout);
+  return kSuccess;
+}
+
+int cublasLtMatmulPreferenceCreate(void** made) {
+  *made = new Preferences;
+  return kSuccess;
+}
+
+int cublasLtMatmulPreferenceSetAttribute(void* to, int attribute, const void* value, size_t size) {
+  auto* preferences = static_cast<Preferences*>(to);
+  if (attribute == 1) std::memcpy(&preferences->workspace, value, size);
+  else if (attribute == 3) std::memcpy(&preferences->reductions, value, size);
+  else if (attribute >= 5 && attribute <= 8) std::memcpy(&preferences->alignment[attribute - 5], value, size);
+  else stub::misuse("cublasLtMatmulPreferenceSetAttribute", "unknown to the stub");
+  return kSuccess;
+}
+
+int cublasLtMatmulPreferenceDestroy(void* preferences) {
+  delete static_cast<Preferences*>(preferences);
+  return kSuccess;
+}
+
+int cublasLtMatmulAlgoGetHeuristic(void*, void*, void*, void* b, void*, void*, void* asked, int count, Heuristic* found,
+                                   int* returned) {
+  const auto* preferences = static_cast<Preferences*>(asked);
+  if (preferences->reductions != 0) stub::misuse("cublasLtMatmulAlgoGetHeuristic", "reductions were not forbidden");
+  for (uint32_t alignment : preferences->alignment)
+    if (alignment != 16) stub::misuse("cublasLtMatmulAlgoGetHeuristic", "another alignment than the buffers have");
+  if (static_cast<Layout*>(b)->columns != kRows) stub::misuse("cublasLtMatmulAlgoGetHeuristic", "another count of rows");
+  std::memset(found, 0, sizeof(Heuristic) * size_t(count));
+  // The best by its estimate splits k all the same; the next needs too much room.
+  found[0].algorithm.data[0] = kSplit;
+  found[1].algorithm.data[0] = kWhole;
+  found[1].workspace = preferences->workspace + 1;
+  found[2].algorithm.data[0] = kWhole;
+  *returned = stub::setting("STUB_CUBLASLT_ONLY_SPLIT", 0) ? 1 : 3;
+  return kSuccess;
+}
+
+int cublasLtMatmulAlgoConfigGetAttribute(const Algorithm* algorithm, int attribute, void* value, size_t size, size_t*) {
+  const uint32_t splits = uint32_t(algorithm->data[0]), none = 0;
+  std::memcpy(value, attribute == 2 ? &splits : &none, size);
+  return kSuccess;
+}
+
+int cublasLtMatmul(void*, void* operation, const float* alpha, uint64_t a, void* a_layout, uint64_t b, void* b_layout,
+                   const float* beta, uint64_t c, void* c_layout, uint64_t d, void* d_layout, const Algorithm* algorithm,
+                   uint64_t workspace, size_t workspace_bytes, void* stream) {
+  const char* name = "cublasLtMatmul";
+  stub::check_context(name);
+  if (const int code = int(stub::setting("STUB_MATMUL", kSuccess))) return code;
+  const auto& description = *static_cast<Description*>(operation);
+  const auto &A = *static_cast<Layout*>(a_layout), &B = *static_cast<Layout*>(b_layout), &D = *static_cast<Layout*>(d_layout);
+  if (algorithm->data[0] != kWhole) stub::misuse(name, "an algorithm that splits k");
+  if (description.compute != kCompute32 || description.scale != kR32) stub::misuse(name, "sums are not f32");
+  if (description.transpose_a != kOpT || c != d || c_layout != d_layout) stub::misuse(name, "not a product of rows");
+  if (B.columns != kRows || D.columns != kRows) stub::misuse(name, "another count of rows");
+  if (A.rows != B.rows || D.rows != A.columns || A.kind != B.kind) stub::misuse(name, "shapes that do not fit");
+  check("cublasLtMatmul A", A, a), check("cublasLtMatmul B", B, b), check("cublasLtMatmul D", D, d);
+  stub::check_device(name, workspace, workspace_bytes);
+  const bool bias = description.epilogue == kBias;
+  if (bias && description.bias_kind != D.kind) stub::misuse(name, "bias of another type");
+  if (bias) stub::check_device(name, description.bias, D.rows * bytes(D.kind));
+  stub::flush(stub::checked(name, stream));
+  const Layout row{D.kind, D.rows, 1, 8};
+  for (uint64_t n = 0; n < D.columns; ++n)
+    for (uint64_t m = 0; m < D.rows; ++m) {
+      double sum = 0;
+      for (uint64_t k = 0; k < A.rows; ++k) sum += load(A, a, k, m) * load(B, b, k, n);
+      sum *= *alpha;
+      if (*beta != 0) sum += *beta * load(D, d, m, n);
+      if (bias) sum += load(row, description.bias, m, 0);
+      store(D, d, m, n, sum);
+    }
+  return kSuccess;
+}
+
+}  // extern "C"

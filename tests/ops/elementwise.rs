@@ -1,0 +1,69 @@
+//! What is done to each value alone, on devices.
+
+use half::bf16;
+use toedit::ops::elementwise::{clamp_on, convert_on};
+
+use crate::common::arms::{self, Scalar};
+use crate::common::{samples, tolerance};
+
+/// Around the widths of vectors and of blocks of threads.
+const WIDTHS: [usize; 10] = [1, 3, 4, 7, 8, 9, 66, 1023, 1025, 2049];
+
+/// Random values among which there are those that rounding and clamping could lose.
+fn values(seed: u32, len: usize) -> Vec<f32> {
+    let special = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, 1.0 + 1.0 / 256.0, f32::MAX];
+    let mut values: Vec<f32> = samples::values::<f32>(seed, len).iter().map(|x| 4.0 * x).collect();
+    values.iter_mut().step_by(5).zip(special).for_each(|(x, special)| *x = special);
+    values
+}
+
+fn assert_same(what: &str, ours: &[f32], expected: &[f32]) {
+    let nan = |values: &[f32]| -> Vec<bool> { values.iter().map(|x| x.is_nan()).collect() };
+    let rest = |values: &[f32]| -> Vec<f32> { values.iter().copied().filter(|x| !x.is_nan()).collect() };
+    assert_eq!(nan(ours), nan(expected), "{what}");
+    tolerance::assert_same_bits(what, &rest(ours), &rest(expected));
+}
+
+fn check_conversion<E: Scalar>(width: usize) {
+    let x = values(width as u32, 3 * width);
+    let expected: Vec<f32> = x.iter().map(|x| E::from_f32(*x).to_f32()).collect();
+    for queue in arms::devices() {
+        let (input, out) = (arms::upload(&queue, width, &x), arms::output::<E>(&queue, 3, width));
+        convert_on(&queue, input.view(), out.view()).unwrap();
+        assert_same(&format!("{queue:?} {} {width}", E::NAME), &arms::read(&queue, &out), &expected);
+    }
+}
+
+/// Clamps the columns from `first` on.
+fn check_clamp<E: Scalar>(width: usize, first: usize) {
+    let limit = 1.5f32;
+    let x: Vec<f32> = values(!(width as u32), 3 * width).iter().map(|x| E::from_f32(*x).to_f32()).collect();
+    let clamped = |(index, x): (usize, &f32)| {
+        if index % width < first { *x } else { x.clamp(-limit, limit) }
+    };
+    let expected: Vec<f32> = x.iter().enumerate().map(clamped).collect();
+    for queue in arms::devices() {
+        let matrix = arms::upload::<E>(&queue, width, &x);
+        clamp_on(&queue, matrix.view().columns(first..width), limit).unwrap();
+        let what = format!("{queue:?} {} {first}..{width}", E::NAME);
+        assert_same(&what, &arms::read(&queue, &matrix), &expected);
+    }
+}
+
+#[test]
+fn conversions_round_to_nearest() {
+    for width in WIDTHS {
+        check_conversion::<f32>(width);
+        check_conversion::<bf16>(width);
+    }
+}
+
+#[test]
+fn clamped_values_keep_what_is_not_a_number() {
+    for width in WIDTHS {
+        for first in [0, 1, 8] {
+            check_clamp::<f32>(width.max(first), first);
+            check_clamp::<bf16>(width.max(first), first);
+        }
+    }
+}
