@@ -20,7 +20,7 @@ pub fn bench(criterion: &mut Criterion) {
 
 fn bench_type<E: Element>(criterion: &mut Criterion, kind: NormKind) {
     let (x, weight) = (samples::values::<f32>(1, ROWS * HIDDEN), samples::values::<f32>(2, HIDDEN));
-    let norm = Norm { kind, eps: 1e-5, weight: Some(&weight), bias: None };
+    let norm = Norm { kind, eps: 1e-5, weight: Some(weight.as_slice()), bias: None };
     let mut y = vec![E::from_f32(f32::NAN); x.len()];
     norm.forward(&x, HIDDEN, &mut y, HIDDEN);
     let rows = x.chunks_exact(HIDDEN);

@@ -20,6 +20,7 @@ fn activated<E: Scalar>(
     x: &[f32],
     up: Option<&[f32]>,
 ) -> Vec<f32> {
+    assert!(x.len().is_multiple_of(width), "{} values in rows of {width}", x.len());
     match arm {
         Arm::Cpu => {
             let mut y = vec![E::from_f32(f32::NAN); x.len()];

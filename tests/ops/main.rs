@@ -11,8 +11,12 @@ mod edit;
 mod elementwise;
 mod embedding;
 mod head;
+#[cfg(kernels)]
+mod head_device;
 mod head_extremes;
 mod matmul;
+#[cfg(kernels)]
+mod matmul_device;
 mod norm;
 mod packs;
 mod rope;
