@@ -102,18 +102,19 @@ fn unsafe_code_stays_in_its_files() {
     }
 }
 
-/// One op, one name, four places.
+/// One op, one name, four places; ops bound by memory share a bench.
 #[test]
 fn every_kernel_file_is_an_op_with_a_test_and_a_bench() {
+    let benches = sources("benches");
     for (name, _) in kernels() {
         let Some(op) = name.strip_prefix("kernels/").and_then(|name| name.strip_suffix(".cu")) else {
             continue;
         };
-        for place in
-            [format!("src/ops/{op}.rs"), format!("tests/ops/{op}.rs"), format!("benches/kernels/{op}.rs")]
-        {
+        for place in [format!("src/ops/{op}.rs"), format!("tests/ops/{op}.rs")] {
             assert!(root().join(&place).is_file(), "{name} has no {place}");
         }
+        let used = benches.iter().any(|(_, text)| text.contains(&format!("ops::{op}::")));
+        assert!(used, "{name} is in no bench");
     }
 }
 

@@ -1,4 +1,5 @@
-//! Products of a block of rows by a layer's weights; the throughput is in floating-point operations.
+//! Products of rows by a layer's weights, a block on the CPU and a pack on a GPU; the throughput is in floating-point
+//! operations.
 
 use criterion::{Criterion, Throughput};
 use half::bf16;
@@ -13,6 +14,8 @@ const SHAPES: [[usize; 3]; 3] = [[120, 1536, 576], [120, 576, 1536], [1, 1536, 5
 pub fn bench(criterion: &mut Criterion) {
     SHAPES.into_iter().for_each(|shape| bench_type::<f32>(criterion, shape));
     SHAPES.into_iter().for_each(|shape| bench_type::<bf16>(criterion, shape));
+    #[cfg(feature = "cuda")]
+    device::bench(criterion);
 }
 
 fn bench_type<E: Element>(criterion: &mut Criterion, [rows, n, k]: [usize; 3]) {
@@ -31,4 +34,61 @@ fn bench_type<E: Element>(criterion: &mut Criterion, [rows, n, k]: [usize; 3]) {
     group.bench_function(format!("{}/{rows}x{n}x{k}", E::NAME), |bencher| {
         bencher.iter(|| matmul(a_rows, panels, &mut out, width));
     });
+}
+
+/// What the model calls, which may be a vendor's library, and our kernel.
+#[cfg(feature = "cuda")]
+mod device {
+    use std::time::Instant;
+
+    use criterion::measurement::WallTime;
+    use criterion::{BenchmarkGroup, BenchmarkId};
+    use toedit::Result;
+    use toedit::device::{Device, Kernels, Queue, View};
+    use toedit::ops::matmul::{Layout, multiply_on, product};
+
+    use super::*;
+    use crate::common::arms;
+
+    /// Rows of a pack.
+    const ROWS: usize = 8192;
+    /// Outputs and inputs of GPT-2's and Llama-3.2-1B's layers.
+    const WEIGHTS: [[usize; 2]; 4] = [[2304, 768], [768, 3072], [8192, 2048], [2048, 8192]];
+    /// Rows whose outputs are compared.
+    const CHECKED: usize = 3;
+
+    pub fn bench(criterion: &mut Criterion) {
+        for queue in arms::devices().into_iter().filter(|queue| queue.device() != Device::Emulator) {
+            let mut group = criterion.benchmark_group(format!("matmul/{}", queue.device()));
+            WEIGHTS.into_iter().for_each(|shape| bench_type::<f32>(&mut group, &queue, shape));
+            WEIGHTS.into_iter().for_each(|shape| bench_type::<bf16>(&mut group, &queue, shape));
+        }
+    }
+
+    fn bench_type<E: Kernels>(group: &mut BenchmarkGroup<'_, WallTime>, queue: &Queue, [n, k]: [usize; 2]) {
+        let (a, w) = (samples::values::<E>(1, ROWS * k), samples::values::<E>(2, n * k));
+        let (x, weight) = (arms::upload::<E>(queue, k, &a), arms::upload::<E>(queue, k, &w));
+        let out = arms::output::<E>(queue, ROWS, n);
+        let (x, weight) = (x.view(), weight.view());
+        let ours = || multiply_on(queue, Layout::Nt, x, weight, View::none(), out.view());
+        let models = || product(queue, x, weight, None, out.view());
+        group.throughput(Throughput::Elements(2 * (ROWS * n * k) as u64));
+        let ways: [(&str, &dyn Fn() -> Result<()>); 2] = [("kernel", &ours), ("model", &models)];
+        for (name, run) in ways {
+            run().unwrap();
+            let found = out.first(CHECKED).read(queue).unwrap();
+            let expected = oracle::matmul(&a[..CHECKED * k], &w, k);
+            tolerance::assert_within("matmul", found, &expected, tolerance::stored::<E>(k, 1));
+            let id = BenchmarkId::new(format!("{}/{name}", E::NAME), format!("{ROWS}x{n}x{k}"));
+            group.bench_function(id, |bencher| {
+                bencher.iter_custom(|launches| {
+                    queue.synchronize().unwrap();
+                    let start = Instant::now();
+                    (0..launches).for_each(|_| run().unwrap());
+                    queue.synchronize().unwrap();
+                    start.elapsed()
+                });
+            });
+        }
+    }
 }

@@ -4,7 +4,7 @@ use half::bf16;
 use proptest::prelude::*;
 use toedit::ops::head::{self, Head, Scored, TILE};
 use toedit::ops::matmul::Rows;
-use toedit::tensor::{Element, Matrix};
+use toedit::tensor::Matrix;
 
 #[cfg(kernels)]
 use crate::common::arms;
