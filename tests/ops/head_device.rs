@@ -22,7 +22,8 @@ fn masses<E: Scalar>(queue: &Queue, temperature: Option<f32>) {
     let inverse = 1.0 / f64::from(temperature.unwrap_or(1.0));
     for (row, (logits, target)) in logits.chunks_exact(VOCABULARY).zip(&case.targets).enumerate() {
         for (tile, columns) in logits.chunks(TILE).enumerate() {
-            let others = || (tile * TILE..).zip(columns).filter(|(id, _)| *id != *target as usize).map(|(_, l)| *l);
+            let others =
+                || (tile * TILE..).zip(columns).filter(|(id, _)| *id != *target as usize).map(|(_, l)| *l);
             let max = others().fold(f32::NEG_INFINITY, f32::max);
             let value: f64 = others().map(|l| ((f64::from(l) - f64::from(max)) * inverse).exp()).sum();
             let at = row * scores.tiles() + tile;

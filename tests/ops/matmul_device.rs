@@ -190,10 +190,7 @@ fn model_products<E: Kernels>(queue: &Queue) {
     let case = Case::new::<E>(Layout::Nt, [50, 72, 40]);
     let (a, b) = (case.a::<E>(queue), case.b::<E>(queue));
     let rounded = samples::elements::<E>(&case.bias);
-    let bias = Bias {
-        exact: queue.upload(&case.bias).unwrap(),
-        rounded: queue.upload(&rounded).unwrap(),
-    };
+    let bias = Bias { exact: queue.upload(&case.bias).unwrap(), rounded: queue.upload(&rounded).unwrap() };
     let out = arms::output::<E>(queue, 50, 72);
     product(queue, a.view(), b.view(), Some(&bias), out.view()).unwrap();
     let expected = case.expected(&case.bias, &[]);
