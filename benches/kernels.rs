@@ -12,6 +12,8 @@ mod attention;
 #[cfg(feature = "cuda")]
 #[path = "kernels/bandwidth.rs"]
 mod bandwidth;
+#[path = "kernels/edit.rs"]
+mod edit;
 #[path = "kernels/head.rs"]
 mod head;
 #[path = "kernels/matmul.rs"]
@@ -27,5 +29,13 @@ mod bandwidth {
     pub fn bench(_: &mut criterion::Criterion) {}
 }
 
-criterion_group!(kernels, matmul::bench, attention::bench, head::bench, norm::bench, bandwidth::bench);
+criterion_group!(
+    kernels,
+    matmul::bench,
+    attention::bench,
+    head::bench,
+    edit::bench,
+    norm::bench,
+    bandwidth::bench
+);
 criterion_main!(kernels);

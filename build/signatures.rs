@@ -67,7 +67,8 @@ fn parameter(text: &str) -> Result<Parameter> {
     };
     let known = TYPES.iter().find(|(spelling, _)| *spelling == kind);
     let (_, kind) = known.ok_or_else(|| format!("parameter `{name}`: no type `{kind}` in the dialect"))?;
-    Ok(Parameter { name: name.to_owned(), kind: *kind, pointer })
+    // Sizes are capitals in kernels, which Rust's names are not.
+    Ok(Parameter { name: name.to_lowercase(), kind: *kind, pointer })
 }
 
 fn without_comments(source: &str) -> String {

@@ -126,8 +126,7 @@ template <class A, class B> struct Multiplier<bf16, A, B> {
     }
   }
   template <int Half> __device__ __forceinline__ void multiply(Sums& sums) {
-    for (int i = 0; i < 4; ++i)
-      for (int j = 0; j < 8; ++j) mma_m16n8k16(sums.at[i][j], a[Half][i], b[Half][j]);
+    mma_tiles(sums.at, a[Half], b[Half]);
   }
 };
 

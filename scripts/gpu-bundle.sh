@@ -23,7 +23,7 @@ cd "$root"
 features=(--features cuda,emulator --profile "$profile")
 cargo build "${features[@]}" --message-format=json-render-diagnostics --bin toedit >"$stage/built"
 cargo test "${features[@]}" --no-run --message-format=json-render-diagnostics "${tests[@]/#/--test=}" >>"$stage/built"
-cargo bench --features cuda,emulator --no-run --message-format=json-render-diagnostics --bench kernels >>"$stage/built"
+cargo bench "${features[@]}" --no-run --message-format=json-render-diagnostics --bench kernels >>"$stage/built"
 python3 - "$stage/built" "$bundle/bin" toedit kernels "${tests[@]}" <<'PYTHON'
 import json, shutil, sys
 built, to, *names = sys.argv[1:]

@@ -141,7 +141,7 @@ impl Run<'_> {
         let (mut tally, mut counts) = (Tally::default(), Counts::default());
         Pipeline {
             interrupt: self.interrupt,
-            chunk_tokens: self.session.score.batch_tokens,
+            chunk_tokens: self.session.chunk_tokens(),
             prepare: |document| prepare(self.session, document),
             work: |jobs| {
                 tally.begin_batch();

@@ -122,7 +122,7 @@ impl Run<'_> {
         let (mut tally, mut totals) = (Tally::default(), Totals::default());
         Pipeline {
             interrupt: self.interrupt,
-            chunk_tokens: config.batch_tokens,
+            chunk_tokens: self.session.chunk_tokens(),
             prepare: |document: Document| {
                 let ids = self.session.encode(&document)?;
                 Ok(Job { document, ids, extra: () })

@@ -12,9 +12,12 @@ use super::signals::Interrupt;
 use crate::data::{Content, Document};
 use crate::device::Device;
 use crate::model::{Config, Dtype, LoadConfig, Model, folder};
-use crate::score::{DEFAULT_BATCH_TOKENS, ScoreConfig, Sequence, WindowConfig};
+use crate::score::{ScoreConfig, Sequence, WindowConfig, default_batch_tokens};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
+
+/// Packs of a chunk on a device, where several are under way.
+const PACKS: usize = 8;
 
 /// A loaded model with its tokenizer.
 pub struct Session {
@@ -65,8 +68,8 @@ impl Session {
         let folder = folder::resolve(name)?;
         let config = Config::from_file(&folder.join(folder::CONFIG))?;
         check_bos(window.bos, &config, &folder)?;
-        let score = score_config(&config, run, window, interrupt)?;
         let device: Device = run.device.to_string().parse()?;
+        let score = score_config(&config, device, run, window, interrupt)?;
         let dtype = match run.dtype {
             DtypeArg::Auto => Dtype::auto(device),
             DtypeArg::F32 => Dtype::F32,
@@ -104,6 +107,12 @@ impl Session {
         }
     }
 
+    /// Tokens to take through the model at a time: a device works on one pack while the host sees to another.
+    pub fn chunk_tokens(&self) -> usize {
+        let packs = if self.device == Device::Cpu { 1 } else { PACKS };
+        self.score.batch_tokens.saturating_mul(packs)
+    }
+
     /// The document's own ids.
     ///
     /// # Errors
@@ -137,6 +146,7 @@ impl Session {
 /// The arguments, and the model's defaults elsewhere.
 fn score_config(
     config: &Config,
+    device: Device,
     run: &RunArgs,
     window: &WindowArgs,
     interrupt: &Interrupt,
@@ -145,7 +155,7 @@ fn score_config(
     let max_length = window.max_length.unwrap_or(default.windows.max_length());
     let overlap = window.overlap.unwrap_or(max_length / 2);
     let windows = WindowConfig::new(max_length, overlap)?.with_truncate(window.truncate);
-    let batch_tokens = run.batch_tokens.unwrap_or(DEFAULT_BATCH_TOKENS);
+    let batch_tokens = run.batch_tokens.unwrap_or(default_batch_tokens(device));
     let score = ScoreConfig { windows, batch_tokens, stop: Some(interrupt.flag()), ..default };
     score.validate(config)?;
     Ok(score)

@@ -18,12 +18,16 @@ impl Address {
 }
 
 /// A point in a queue's work, to wait for.
-pub struct Mark(pub(super) Box<dyn Any + Send + Sync>);
+pub struct Mark(
+    #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "the emulator never waits"))]
+    pub(super)  Box<dyn Any + Send + Sync>,
+);
 
 /// Device memory, given back on drop.
 pub(super) struct Memory {
     pub address: Address,
     /// Frees it.
+    #[expect(dead_code, reason = "dropped, never read")]
     pub owner: Box<dyn Any + Send + Sync>,
 }
 
@@ -56,6 +60,7 @@ pub const PRODUCT_ROWS: usize = 4096;
 
 /// D = A·Bᵀ + bias: a product that a vendor's library may compute in a kernel's place.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "the emulator has no library"))]
 pub(super) struct Product {
     /// A: [rows, k].
     pub a: Operand,
@@ -77,6 +82,7 @@ pub(super) struct Product {
 
 /// A matrix of a [`Product`], in rows.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "the emulator has no library"))]
 pub(super) struct Operand {
     /// Where it starts.
     pub start: Address,

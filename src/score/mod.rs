@@ -14,12 +14,15 @@ pub(crate) use engine::{Batch, Chunk, Engine, Origin, Request, WholeRow};
 pub use statistics::Statistics;
 pub use windows::{Window, WindowConfig};
 
+use crate::device::Device;
 use crate::model::{Config, Model};
 use crate::ops::draw::largest;
 use crate::{Error, Result};
 
 /// Tokens of a pack by default: enough rows to read the weights rarely, few enough to stay small.
 pub const DEFAULT_BATCH_TOKENS: usize = 4096;
+/// The same on a GPU, which more rows keep busy.
+pub const GPU_BATCH_TOKENS: usize = 16384;
 
 /// How documents are laid out for the model.
 #[derive(Clone, Debug)]
@@ -44,7 +47,7 @@ impl ScoreConfig {
     /// # Errors
     /// [`Error::Usage`] for a model of fewer than two positions.
     pub fn new(model: &Model) -> Result<Self> {
-        Self::of(model.config())
+        Ok(Self { batch_tokens: default_batch_tokens(model.device()), ..Self::of(model.config())? })
     }
 
     /// [`ScoreConfig::new`] before the model is loaded.
@@ -84,6 +87,14 @@ impl ScoreConfig {
             0 => Ok(()),
             signal => Err(Error::Stopped(signal as i32)),
         }
+    }
+}
+
+/// Tokens of a pack where nothing else is asked for.
+pub fn default_batch_tokens(device: Device) -> usize {
+    match device {
+        Device::Cuda(_) => GPU_BATCH_TOKENS,
+        _ => DEFAULT_BATCH_TOKENS,
     }
 }
 

@@ -22,7 +22,7 @@ fn a_model_has_a_card() {
     let card = card(&place, "--model tiny");
     for (name, value) in [
         ("toedit", env!("CARGO_PKG_VERSION")),
-        ("devices", "cpu"),
+        ("devices", &crate::devices::built_in().join(" ")),
         ("model", "tiny"),
         ("family", "Llama"),
         ("layers", "6"),

@@ -2,6 +2,7 @@
 #![cfg(feature = "cli")]
 
 mod args;
+mod devices;
 mod edit;
 mod formats;
 mod info;

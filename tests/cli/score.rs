@@ -216,16 +216,3 @@ fn the_dtype_moves_figures_a_little() {
     let auto = perplexity("--dtype auto --device cpu", None);
     assert!(auto == f32 || auto == bf16);
 }
-
-#[test]
-fn devices_that_are_not_there_are_named() {
-    let place = Place::with_input(&line("a"));
-    for device in ["cuda", "cuda:1", "emulator"] {
-        for command in ["score", "edit"] {
-            let words =
-                format!("{command} --model tiny --input in.jsonl --output out.jsonl --device {device}");
-            place.run(&words).fails(&[&format!("device `{device}`"), "--device cpu"]);
-        }
-    }
-    assert_eq!(place.names(), ["in.jsonl"]);
-}

@@ -135,7 +135,13 @@ fn the_configurations_special_tokens_are_neither_edited_nor_drawn() {
 }
 
 /// The same documents in packs of their own, in packs together, in another order, with other threads.
-fn assert_independent(model: &Model, score: &ScoreConfig, sampler: Sampler, documents: &[IdDocument]) {
+fn assert_independent(
+    model: &Model,
+    score: &ScoreConfig,
+    sampler: Sampler,
+    documents: &[IdDocument],
+    others: &[(usize, usize)],
+) {
     let vocabulary = many_specials(model);
     let together = edit_ids(&editor(model, score.clone(), sampler), &vocabulary, documents);
     assert!(together.iter().any(|edited| !edited.changes.is_empty()));
@@ -144,7 +150,7 @@ fn assert_independent(model: &Model, score: &ScoreConfig, sampler: Sampler, docu
         assert_eq!(&edit_ids(&small, &vocabulary, std::slice::from_ref(document))[0], expected);
     }
     let reversed: Vec<_> = documents.iter().rev().cloned().collect();
-    for (threads, batch_tokens) in [(1, 1), (3, 50), (1, 4096), (3, 4096)] {
+    for &(threads, batch_tokens) in others {
         let other = editor(model, ScoreConfig { batch_tokens, ..score.clone() }, sampler);
         let mut again = pool(threads).install(|| edit_ids(&other, &vocabulary, &reversed));
         again.reverse();
@@ -154,18 +160,38 @@ fn assert_independent(model: &Model, score: &ScoreConfig, sampler: Sampler, docu
 
 #[test]
 fn an_edit_does_not_depend_on_its_neighbours() {
-    for (family, device) in on_every_device(&FAMILIES) {
+    for family in FAMILIES {
         let golden = Golden::load(family);
         let ids = golden.documents();
         let pieces = [ids[0], &ids[1][..1], ids[1], &ids[0][..7], &[], &ids[1][..32], ids[0]];
         let documents: Vec<_> = pieces.iter().zip(0..).map(|(ids, i)| IdDocument::new(ids, i / 2)).collect();
         for dtype in [Dtype::F32, Dtype::Bf16] {
-            let model = load(&golden.folder, dtype, device);
+            let model = Model::load(&golden.folder, dtype).unwrap();
             for sampler in SAMPLERS {
                 let whole = ScoreConfig::new(&model).unwrap();
                 let cut = ScoreConfig { windows: WindowConfig::new(12, 5).unwrap(), ..whole.clone() };
-                assert_independent(&model, &whole, sampler, &documents);
-                assert_independent(&model, &cut, sampler, &documents);
+                let others = [(1, 1), (3, 50), (1, 4096), (3, 4096)];
+                assert_independent(&model, &whole, sampler, &documents, &others);
+                assert_independent(&model, &cut, sampler, &documents, &others);
+            }
+        }
+    }
+}
+
+/// As above for the kernels: head sizes on and off 16 bytes, norms before and after, one and several packs under way.
+#[test]
+fn an_edit_on_a_device_does_not_depend_on_its_neighbours() {
+    for (family, device) in on_every_device(&["qwen3", "olmo2"]) {
+        let golden = Golden::load(family);
+        let ids = golden.documents();
+        let pieces = [ids[0], &ids[1][..1], &ids[0][..7], &[], &ids[1][..32]];
+        let documents: Vec<_> = pieces.iter().zip(0..).map(|(ids, i)| IdDocument::new(ids, i)).collect();
+        for dtype in [Dtype::F32, Dtype::Bf16] {
+            let model = load(&golden.folder, dtype, device);
+            for sampler in SAMPLERS {
+                let windows = WindowConfig::new(48, 24).unwrap();
+                let score = ScoreConfig { windows, ..ScoreConfig::new(&model).unwrap() };
+                assert_independent(&model, &score, sampler, &documents, &[(1, 60)]);
             }
         }
     }

@@ -41,9 +41,10 @@ impl Case {
     /// Logits of about ±`spread`.
     fn random<E: Kernels>(seed: u32, rows: usize, vocabulary: usize, spread: f32) -> Self {
         let c = 8;
-        let hidden = samples::values::<E>(seed, rows * c).iter().map(|x| E::from_f32(spread * x).to_f32());
+        let hidden =
+            samples::values::<E>(seed, rows * c).iter().map(|x| E::from_f32(spread * x).to_f32()).collect();
         let weights = samples::values::<E>(!seed, vocabulary * c);
-        Self::new(hidden.collect(), weights, c, samples::ids(seed, rows, vocabulary))
+        Self::new(hidden, weights, c, samples::ids(seed, rows, vocabulary))
     }
 
     /// The same logits in every row, exactly these.
