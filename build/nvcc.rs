@@ -141,7 +141,7 @@ fn flags() -> Result<Vec<String>> {
         return Err(format!("TOEDIT_CUDA_ARCHS: `{other}`: expected a list such as {DEFAULT_ARCHITECTURES}"));
     }
     let mut flags: Vec<_> =
-        ["-fatbin", "-std=c++17", "-O3", "-lineinfo", "-Xptxas=-v"].map(str::to_owned).into();
+        ["-fatbin", "-std=c++17", "-O3", "--compress-mode=size", "-Xptxas=-v"].map(str::to_owned).into();
     flags.push(format!("-I{FOLDER}"));
     flags.extend(architectures.iter().map(|name| format!("-gencode=arch=compute_{name},code=sm_{name}")));
     flags.push(format!(
