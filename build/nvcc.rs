@@ -74,6 +74,7 @@ impl Compiler {
              without the feature",
         )?;
         let version = run(Command::new(&nvcc).arg("--version"))?;
+        println!("cargo::rustc-env=TOEDIT_CUDA_MAJOR={}", major(&version.stdout)?);
         let flags = flags()?;
         let mut hasher = DefaultHasher::new();
         (&version.stdout, &flags).hash(&mut hasher);
@@ -101,6 +102,13 @@ impl Compiler {
         }
         Ok((fatbin, fs::read_to_string(&resources).map_err(|e| format!("{}: {e}", resources.display()))?))
     }
+}
+
+/// The major version of CUDA that the compiler is of: drivers of that and later ones run what it makes.
+fn major(version: &[u8]) -> Result<u32> {
+    let version = String::from_utf8_lossy(version);
+    let release = version.split("release ").nth(1).and_then(|rest| rest.split('.').next()?.parse().ok());
+    release.ok_or_else(|| format!("nvcc --version: no release in `{}`", version.trim()))
 }
 
 /// Where nvcc may be, best first.

@@ -20,7 +20,7 @@ use self::cublaslt::CublasLt;
 use self::modules::Modules;
 use self::staging::{Landing, Ring};
 use self::stream::{Event, Stream};
-use super::driver::{Address, Driver, Grid, Kernel, Mark, Memory, Product};
+use super::driver::{Address, Driver, Grid, Kernel, Mark, Memory, PRODUCT_ROWS, Product};
 use super::kernels::FATBINS;
 use crate::{Error, Result};
 
@@ -88,6 +88,10 @@ impl Driver for Cuda {
                 arguments,
             )
         })
+    }
+
+    fn product_rows(&self) -> usize {
+        if self.products.is_some() { PRODUCT_ROWS } else { 1 }
     }
 
     fn mark(&self) -> Result<Mark> {

@@ -112,6 +112,10 @@ pub(super) trait Driver: Send + Sync {
     fn product(&self, _: &Product) -> Result<bool> {
         Ok(false)
     }
+    /// Rows that the library computes at a time, for whose multiple buffers must have room; 1 where there is no library.
+    fn product_rows(&self) -> usize {
+        1
+    }
     /// The point behind all work so far.
     fn mark(&self) -> Result<Mark>;
     /// Waits for all work and tells what went wrong in it.

@@ -142,6 +142,11 @@ impl Queue {
         self.driver.synchronize()
     }
 
+    /// Rows that inputs and outputs of products should have room for, so that [`Queue::product`] takes `rows` of them.
+    pub fn capacity(&self, rows: usize) -> usize {
+        rows.next_multiple_of(self.driver.product_rows())
+    }
+
     /// out = x·weightᵀ + bias, or the same added to `out`, by the vendor's library; an empty `bias` adds nothing.
     ///
     /// False, and nothing done, where there is no such library or it does not take these shapes: it does where `x` and

@@ -95,15 +95,16 @@ impl<T: Kernels> Transformer<T> {
         let Config { hidden_size: c, intermediate_size: i, .. } = self.config;
         let (queue, q) = (&self.queue, self.attention.q_len());
         let rotary = self.config.rope.as_ref().map(|rope| Rotary::new(rope, max_length).upload(queue));
+        let rows = queue.capacity(tokens);
         Ok(Workspace {
             inputs: Inputs::new(queue, tokens)?,
-            x: Matrix::new(queue, tokens, c)?,
-            input: Matrix::new(queue, tokens, c)?,
-            qkv: Matrix::new(queue, tokens, q + 2 * self.attention.kv_len())?,
-            heads: Matrix::new(queue, tokens, q)?,
-            gate: self.config.gated.then(|| Matrix::new(queue, tokens, i)).transpose()?,
-            up: Matrix::new(queue, tokens, i)?,
-            output: self.config.norm_after.then(|| Matrix::new(queue, tokens, c)).transpose()?,
+            x: Matrix::new(queue, rows, c)?,
+            input: Matrix::new(queue, rows, c)?,
+            qkv: Matrix::new(queue, rows, q + 2 * self.attention.kv_len())?,
+            heads: Matrix::new(queue, rows, q)?,
+            gate: self.config.gated.then(|| Matrix::new(queue, rows, i)).transpose()?,
+            up: Matrix::new(queue, rows, i)?,
+            output: self.config.norm_after.then(|| Matrix::new(queue, rows, c)).transpose()?,
             hidden: Matrix::new(queue, tokens, c)?,
             rotary: rotary.transpose()?,
         })

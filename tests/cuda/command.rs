@@ -19,18 +19,49 @@ struct Outcome {
     output: Option<String>,
 }
 
-/// Edits a few documents with `--device device` among these libraries.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Edits a few documents with `--device device` among these libraries, without the one of products.
 fn edit(device: &str, dtype: &str, libraries: Libraries, variables: &[(&str, &str)]) -> Outcome {
-    let folder = TempDir::new().unwrap();
-    let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets");
+    let assets = root().join("assets");
     let sample = fs::read_to_string(assets.join("sample.jsonl")).unwrap();
     let input: String = sample.split_inclusive('\n').take(DOCUMENTS).collect();
-    let (from, to) = (folder.path().join("in.jsonl"), folder.path().join("out.jsonl"));
-    fs::write(&from, &input).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_toedit"));
     command.args(["edit", "--resample-above", "0.2", "--dtype", dtype, "--device", device]);
-    command.arg("--model").arg(assets.join("tiny")).arg("--input").arg(&from).arg("--output").arg(&to);
-    command.env_remove("RUST_LOG").env("TOEDIT_CUBLAS", "0").envs(variables.iter().copied());
+    command.arg("--model").arg(assets.join("tiny")).env("TOEDIT_CUBLAS", "0");
+    run(command, &input, libraries, variables)
+}
+
+/// Scores more tokens than a block of products has rows, on the stub with its library of products.
+fn score(dtype: &str, batch_tokens: &str, variables: &[(&str, &str)]) -> Outcome {
+    let ids = |document: usize| {
+        (0..100).map(|i| ((i * i + 31 * document) % 257).to_string()).collect::<Vec<_>>().join(",")
+    };
+    let input: String = (0..45).map(|document| format!("{{\"input_ids\":[{}]}}\n", ids(document))).collect();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_toedit"));
+    command.args([
+        "score",
+        "--per-token",
+        "--device",
+        "cuda",
+        "--dtype",
+        dtype,
+        "--batch-tokens",
+        batch_tokens,
+    ]);
+    command.arg("--model").arg(root().join("tests/data/golden/llama"));
+    run(command, &input, Libraries::Stub, variables)
+}
+
+/// Runs a command on an input, which it must leave as it is.
+fn run(mut command: Command, input: &str, libraries: Libraries, variables: &[(&str, &str)]) -> Outcome {
+    let folder = TempDir::new().unwrap();
+    let (from, to) = (folder.path().join("in.jsonl"), folder.path().join("out.jsonl"));
+    fs::write(&from, input).unwrap();
+    command.arg("--input").arg(&from).arg("--output").arg(&to);
+    command.env_remove("RUST_LOG").envs(variables.iter().copied());
     let ran = libraries.given_to(&mut command).output().unwrap();
     assert_eq!(fs::read_to_string(&from).unwrap(), input);
     Outcome {
@@ -125,10 +156,25 @@ fn a_lost_gpu_ends_the_run_as_one_to_try_again() {
     assert_fails(&outcome, 75, &["lost", "fault of its hardware"]);
 }
 
-/// A model that does not fit is told as such; a batch that does not fit is halved, with the same results.
 #[test]
-fn no_room_ends_the_run_only_where_no_batch_fits() {
+fn a_model_that_does_not_fit_is_told_in_one_sentence() {
     let outcome = edit("cuda", "f32", Libraries::Stub, &[("STUB_MEMORY", "100000")]);
     assert_eq!((outcome.status, &outcome.output), (1, &None), "{}", outcome.told);
     assert!(outcome.told.contains("no room") && outcome.told.lines().count() == 1, "{}", outcome.told);
+}
+
+/// Packs of any size give the same bytes, also those that are smaller because the device has no room.
+#[test]
+fn a_rows_bits_do_not_depend_on_its_pack_nor_on_the_room() {
+    for dtype in ["f32", "bf16"] {
+        let whole = score(dtype, "20000", &[]);
+        assert!(whole.output.is_some() && !whole.told.contains("WARN"), "{}", whole.told);
+        let halved = score(dtype, "20000", &[("STUB_MEMORY", "50000000")]);
+        assert!(halved.told.contains("device memory is short"), "{}", halved.told);
+        let small = score(dtype, "128", &[]);
+        assert!(halved.output == whole.output && small.output == whole.output, "{dtype}");
+    }
+    // The library was asked for every one of these products.
+    let refused = score("f32", "20000", &[("STUB_MATMUL", "13")]);
+    assert_fails(&refused, 1, &["cuBLASLt", "TOEDIT_CUBLAS=0"]);
 }

@@ -16,9 +16,12 @@ use crate::{Error, Result};
 /// The oldest GPUs that the kernels run on (Ampere).
 const CAPABILITY: (c_int, c_int) = (8, 0);
 
-/// What `cuDriverGetVersion` must say at least: 1000 × the major version of the compiler. CUDA runs machine code of a
-/// later minor version, but not of a later major one.
-const DRIVER: c_int = 13_000;
+/// What `cuDriverGetVersion` must say at least: CUDA runs machine code of a later minor version, but not of a later major
+/// one.
+const DRIVER: c_int = match c_int::from_str_radix(env!("TOEDIT_CUDA_MAJOR"), 10) {
+    Ok(major) => major * 1000,
+    Err(_) => panic!("the build gives a number"),
+};
 
 /// All functions of the driver that this crate calls. cudarc panics where it misses one.
 const FUNCTIONS: [&str; 28] = [

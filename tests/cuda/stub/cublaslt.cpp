@@ -39,6 +39,21 @@ void store(const Layout& layout, uint64_t start, uint64_t row, uint64_t column, 
   else *reinterpret_cast<uint16_t*>(place) = single != single ? 0x7fc0 : uint16_t((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
+// All columns, one behind the other.
+std::vector<double> columns(const Layout& layout, uint64_t start) {
+  std::vector<double> values;
+  values.reserve(layout.rows * layout.columns);
+  for (uint64_t column = 0; column < layout.columns; ++column)
+    for (uint64_t row = 0; row < layout.rows; ++row) values.push_back(load(layout, start, row, column));
+  return values;
+}
+
+double dot(const double* a, const double* b, uint64_t count) {
+  double sum = 0;
+  for (uint64_t i = 0; i < count; ++i) sum += a[i] * b[i];
+  return sum;
+}
+
 // Checks that a matrix lies in one allocation.
 void check(const char* name, const Layout& layout, uint64_t start) {
   if (start % 16 || layout.stride * bytes(layout.kind) % 16) stub::misuse(name, "less aligned than asked for");
@@ -155,14 +170,13 @@ int cublasLtMatmul(void*, void* operation, const float* alpha, uint64_t a, void*
   if (bias && description.bias_kind != D.kind) stub::misuse(name, "bias of another type");
   if (bias) stub::check_device(name, description.bias, D.rows * bytes(D.kind));
   stub::flush(stub::checked(name, stream));
-  const Layout row{D.kind, D.rows, 1, 8};
+  const auto left = columns(A, a), right = columns(B, b);
+  const Layout biases{D.kind, D.rows, 1, 8};
   for (uint64_t n = 0; n < D.columns; ++n)
     for (uint64_t m = 0; m < D.rows; ++m) {
-      double sum = 0;
-      for (uint64_t k = 0; k < A.rows; ++k) sum += load(A, a, k, m) * load(B, b, k, n);
-      sum *= *alpha;
+      double sum = *alpha * dot(&left[m * A.rows], &right[n * A.rows], A.rows);
       if (*beta != 0) sum += *beta * load(D, d, m, n);
-      if (bias) sum += load(row, description.bias, m, 0);
+      if (bias) sum += load(biases, description.bias, m, 0);
       store(D, d, m, n, sum);
     }
   return kSuccess;
