@@ -25,6 +25,9 @@ const VARIABLES: [&str; 7] = [
     "TOEDIT_CUDA_STRICT",
 ];
 
+/// The oldest release whose fatbins are compressed for size.
+const OLDEST: (u32, u32) = (12, 8);
+
 struct Compiler {
     nvcc: PathBuf,
     flags: Vec<String>,
@@ -67,14 +70,18 @@ fn take<'a>(next: &AtomicUsize, modules: &'a [Module]) -> Option<(usize, &'a Mod
 
 impl Compiler {
     fn find() -> Result<Self> {
-        let nvcc = candidates().into_iter().find(|path| path.is_file()).ok_or(
-            "feature `cuda` needs nvcc 12.8 or later, which was not found in $NVCC, $CUDA_HOME/bin, $CUDA_PATH/bin, $PATH, \
-             /usr/local/cuda/bin or the Python environment of $TOEDIT_CUDA_PYTHON: install the CUDA toolkit, or \
-             `pip install nvidia-cuda-nvcc nvidia-nvvm nvidia-cuda-crt nvidia-cuda-runtime nvidia-cuda-cccl`, or build \
-             without the feature",
-        )?;
+        let nvcc = find()?;
         let version = run(Command::new(&nvcc).arg("--version"))?;
-        println!("cargo::rustc-env=TOEDIT_CUDA_MAJOR={}", major(&version.stdout)?);
+        let (major, minor) = release(&version.stdout)?;
+        if (major, minor) < OLDEST {
+            let (need, point) = OLDEST;
+            return Err(format!(
+                "{} is of CUDA {major}.{minor}: feature `cuda` needs {need}.{point} or later",
+                nvcc.display()
+            ));
+        }
+        // Drivers of that version and later ones run what it makes.
+        println!("cargo::rustc-env=TOEDIT_CUDA_MAJOR={major}");
         let flags = flags()?;
         let mut hasher = DefaultHasher::new();
         (&version.stdout, &flags).hash(&mut hasher);
@@ -104,31 +111,56 @@ impl Compiler {
     }
 }
 
-/// The major version of CUDA that the compiler is of: drivers of that and later ones run what it makes.
-fn major(version: &[u8]) -> Result<u32> {
+/// The release of CUDA that the compiler is of.
+fn release(version: &[u8]) -> Result<(u32, u32)> {
     let version = String::from_utf8_lossy(version);
-    let release = version.split("release ").nth(1).and_then(|rest| rest.split('.').next()?.parse().ok());
+    let release = version.split("release ").nth(1).and_then(|rest| {
+        let (major, rest) = rest.split_once('.')?;
+        let minor = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+        Some((major.parse().ok()?, minor.parse().ok()?))
+    });
     release.ok_or_else(|| format!("nvcc --version: no release in `{}`", version.trim()))
 }
 
-/// Where nvcc may be, best first.
-fn candidates() -> Vec<PathBuf> {
-    let variable = |name| env::var_os(name).map(PathBuf::from);
-    let mut paths: Vec<PathBuf> = variable("NVCC").into_iter().collect();
-    let homes = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(variable).map(|home| home.join("bin"));
+/// Where nvcc is. A variable that names it and is wrong is an error: another compiler would be a surprise.
+fn find() -> Result<PathBuf> {
+    let variable = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let path = env::var_os("PATH").unwrap_or_default();
-    let folders = homes.chain(env::split_paths(&path)).chain(["/usr/local/cuda/bin".into()]);
-    paths.extend(folders.map(|folder| folder.join("nvcc")));
-    paths.extend(variable("TOEDIT_CUDA_PYTHON").and_then(|python| in_python(&python)));
-    paths
+    let in_path =
+        |name: &Path| env::split_paths(&path).map(|folder| folder.join(name)).find(|path| path.is_file());
+    if let Some(nvcc) = variable("NVCC") {
+        let found = if nvcc.components().count() == 1 { in_path(&nvcc) } else { Some(nvcc.clone()) };
+        let found = found.filter(|path| path.is_file());
+        return found.ok_or_else(|| format!("$NVCC: {}: there is no such file", nvcc.display()));
+    }
+    let homes = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(variable);
+    let installed = homes.map(|home| home.join("bin/nvcc")).find(|path| path.is_file());
+    let installed = installed.or_else(|| in_path(Path::new("nvcc")));
+    let standard = Path::new("/usr/local/cuda/bin/nvcc");
+    if let Some(nvcc) = installed.or_else(|| standard.is_file().then(|| standard.to_owned())) {
+        return Ok(nvcc);
+    }
+    let python = variable("TOEDIT_CUDA_PYTHON").ok_or(
+        "feature `cuda` needs nvcc 12.8 or later, which was not found in $NVCC, $CUDA_HOME/bin, $CUDA_PATH/bin, $PATH, \
+         /usr/local/cuda/bin or the Python environment of $TOEDIT_CUDA_PYTHON: install the CUDA toolkit, or \
+         `pip install nvidia-cuda-nvcc nvidia-nvvm nvidia-cuda-crt nvidia-cuda-runtime nvidia-cuda-cccl`, or build \
+         without the feature",
+    )?;
+    let nvcc = in_python(&python)?;
+    if nvcc.is_file() {
+        Ok(nvcc)
+    } else {
+        Err(format!("$TOEDIT_CUDA_PYTHON: there is no {}", nvcc.display()))
+    }
 }
 
 /// nvcc as NVIDIA's Python packages install it.
-fn in_python(python: &Path) -> Option<PathBuf> {
+fn in_python(python: &Path) -> Result<PathBuf> {
     let script = "import sysconfig; print(sysconfig.get_path('purelib'))";
-    let output = run(Command::new(python).args(["-c", script])).ok()?;
-    let packages = String::from_utf8(output.stdout).ok()?;
-    Some(Path::new(packages.trim()).join("nvidia/cu13/bin/nvcc"))
+    let output =
+        run(Command::new(python).args(["-c", script])).map_err(|e| format!("$TOEDIT_CUDA_PYTHON: {e}"))?;
+    let packages = String::from_utf8_lossy(&output.stdout);
+    Ok(Path::new(packages.trim()).join("nvidia/cu13/bin/nvcc"))
 }
 
 fn flags() -> Result<Vec<String>> {

@@ -33,15 +33,23 @@ pub fn run(args: &InfoArgs) -> Result<u8> {
 
 /// Version, devices built in, threads, and the instruction sets that the CPU loops choose from.
 fn machine() -> Vec<Line> {
-    let devices: Vec<_> = Device::BUILT_IN.iter().map(Device::to_string).collect();
+    let devices: Vec<_> = Device::BUILT_IN.iter().map(|device| device_card(*device)).collect();
     vec![
         ("toedit", env!("CARGO_PKG_VERSION").to_owned()),
-        ("devices", devices.join(" ")),
+        ("devices", devices.join("; ")),
         ("machine", format!("{} {}", std::env::consts::ARCH, std::env::consts::OS)),
         ("instruction sets", instruction_sets().join(" ")),
         ("threads", default_threads().to_string()),
-        ("dtype auto", Dtype::auto(Device::Cpu).to_string()),
     ]
+}
+
+/// A device's name, its default type, and why it cannot be used where that is so.
+fn device_card(device: Device) -> String {
+    match device.check() {
+        Ok(()) => format!("{device} ({})", Dtype::auto(device)),
+        Err(Error::Device { reason, .. }) => format!("{device} (unusable: {reason})"),
+        Err(error) => format!("{device} (unusable: {error})"),
+    }
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -24,6 +24,11 @@ use super::driver::{Address, Driver, Grid, Kernel, Mark, Memory, PRODUCT_ROWS, P
 use super::kernels::FATBINS;
 use crate::{Error, Result};
 
+/// Whether the GPU of an ordinal can be used.
+pub(super) fn check(ordinal: usize) -> Result<()> {
+    Context::open(ordinal).map(drop)
+}
+
 /// A GPU with one stream for all its work and one for copies back.
 pub(super) struct Cuda {
     context: Arc<Context>,

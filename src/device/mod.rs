@@ -1,6 +1,6 @@
 //! Where arithmetic runs: the CPU, or a device with kernels behind one small trait.
 //!
-//! A [`Queue`] is such a device with its work in order. It hands out [`Buffer`]s; ops take [`View`]s of them and launch
+//! A `Queue` is such a device with its work in order. It hands out `Buffer`s; ops take `View`s of them and launch
 //! kernels through the launchers that the build generates from the kernels' signatures. Two drivers stand behind it:
 //! CUDA, and an emulator that runs the same kernel files on the host.
 
@@ -65,13 +65,27 @@ impl Device {
     /// The fastest device that is usable: a GPU where there is one and the kernels are built in, else the CPU.
     pub fn auto() -> Self {
         #[cfg(feature = "cuda")]
-        match Queue::open(Self::Cuda(0)) {
-            Ok(_) => return Self::Cuda(0),
+        match Self::Cuda(0).check() {
+            Ok(()) => return Self::Cuda(0),
             // Somebody has put a driver there, and would want to know that it is of no use.
             Err(error) if cuda::has_driver() => tracing::warn!("{error}; running on the CPU"),
             Err(error) => tracing::debug!("{error}"),
         }
         Self::Cpu
+    }
+
+    /// Whether it can be used.
+    ///
+    /// # Errors
+    /// [`Error::Device`] for one that is not built in, or not there.
+    pub fn check(self) -> Result<()> {
+        match self {
+            Self::Cpu => Ok(()),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(ordinal) => cuda::check(ordinal),
+            _ if Self::BUILT_IN.contains(&self) => Ok(()),
+            _ => Err(self.not_built_in()),
+        }
     }
 
     /// An error of this device.

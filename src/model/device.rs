@@ -9,7 +9,6 @@ use super::Checkpoint;
 use super::config::{Config, QkNorm};
 use super::forward::Pack;
 use super::weights::{self, Linear, Weights};
-use crate::Result;
 use crate::device::kernels::Kernels;
 use crate::device::{Buffer, Matrix, Queue, Rows, View};
 use crate::ops::activation::activate_on;
@@ -19,6 +18,7 @@ use crate::ops::embedding::embed_on;
 use crate::ops::matmul::{product, product_add};
 use crate::ops::norm::Norm;
 use crate::ops::rope::Rotary;
+use crate::{Error, Result};
 
 /// A model's configuration, and its weights on a device.
 pub(crate) struct Transformer<T: Kernels> {
@@ -66,7 +66,12 @@ impl<T: Kernels> Transformer<T> {
     /// # Errors
     /// As [`Weights::load_into`].
     pub fn load(queue: Queue, config: Config, checkpoint: &Checkpoint) -> Result<Self> {
-        let weights = Weights::load_into(&queue, &config, checkpoint)?;
+        let weights = Weights::load_into(&queue, &config, checkpoint).map_err(|error| match error {
+            Error::OutOfMemory { .. } => queue.device().error(
+                "no room for the model's weights: use --dtype bf16, a GPU with more memory, or --device cpu",
+            ),
+            other => other,
+        })?;
         queue.synchronize()?;
         let attention = config.attention();
         Ok(Self { queue, config, weights, attention })

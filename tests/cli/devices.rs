@@ -39,6 +39,7 @@ fn scores_are_the_cpus_within_rounding() {
     };
     let cpu = score("cpu", "--dtype f32");
     let close = |found: &[Value], limit: f64| {
+        assert_eq!(found.len(), cpu.len());
         for (found, expected) in found.iter().zip(&cpu) {
             for name in ["logprobs", "entropy"] {
                 let [found, expected] = [found, expected].map(|record| record[name].as_array().unwrap());

@@ -49,13 +49,14 @@ fn bf16_stays_near_f32() {
         let golden = Golden::load(family);
         let model = load(&golden.folder, Dtype::Bf16, device);
         let scorer = Scorer::new(&model, ScoreConfig::new(&model).unwrap()).unwrap();
-        let mut worst = 0.0f32;
         for (row, scores) in scorer.score(&golden.documents()).unwrap().iter().enumerate() {
-            for (ours, theirs) in scores.logprobs.iter().zip(golden.row("logprobs", row)) {
-                worst = worst.max((ours - theirs).abs());
-            }
+            assert_close(
+                &format!("{family} on {device}"),
+                &scores.logprobs,
+                golden.row("logprobs", row),
+                0.2,
+            );
         }
-        assert!(worst < 0.2, "{family} on {device}: {worst}");
     }
 }
 

@@ -8,8 +8,9 @@ use flate2::bufread::GzDecoder;
 use serde::Deserialize;
 use toedit::edit::{Editor, Vocabulary};
 use toedit::tokenizer::Tokenizer;
-use toedit::{Dtype, Model, ScoreConfig, Scorer, Scores};
+use toedit::{Device, Dtype, Model, ScoreConfig, Scorer, Scores};
 
+use crate::common::devices::{self, devices};
 use crate::common::editing::{IdDocument, edit_ids, with_rules};
 use crate::common::folders::{shared, smollm2};
 
@@ -104,6 +105,29 @@ fn f32_is_transformers_f32() {
     }
     check_top(&model, &references);
     check_editor(&model, &references);
+}
+
+/// Kernels on a few prefixes: the real shapes, and heads of 64 that fill their tiles.
+#[test]
+fn kernels_in_bf16_stay_near_f32() {
+    let Some((references, _, _)) = load(Dtype::Bf16) else { return };
+    let references = &references[..3];
+    for device in devices().into_iter().filter(|device| *device != Device::Cpu) {
+        let model = devices::load(&smollm2().unwrap(), Dtype::Bf16, device);
+        let prefixes: Vec<_> = references.iter().map(Reference::prefix).collect();
+        let scores = score(&model, &prefixes, ScoreConfig::new(&model).unwrap());
+        let pairs = references.iter().zip(&scores).flat_map(|(reference, scores)| {
+            scores
+                .logprobs
+                .iter()
+                .zip(reference.scored())
+                .map(|(ours, theirs)| (f64::from(*ours) - theirs).abs())
+        });
+        let mut differences: Vec<f64> = pairs.collect();
+        differences.sort_by(f64::total_cmp);
+        report(&format!("bf16 on {device}"), &differences);
+        assert!(mean(&differences) <= 0.03 && differences[differences.len() - 1] <= 1.0);
+    }
 }
 
 /// The positions below `end` found eligible are the reference's, but for those at the threshold.

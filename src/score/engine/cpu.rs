@@ -40,8 +40,8 @@ impl<'m, E: Element> Cpu<'m, E> {
 }
 
 impl<E: Element> Runner for Cpu<'_, E> {
-    fn tokens(&self) -> usize {
-        self.tokens
+    fn room(&self) -> (usize, usize) {
+        (self.tokens, Transformer::<E>::key_block_budget(self.tokens))
     }
 
     fn depth(&self) -> usize {

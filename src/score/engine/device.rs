@@ -98,8 +98,8 @@ fn mass_temperature(config: &EditConfig) -> Option<f32> {
 }
 
 impl<T: Kernels> Runner for OnDevice<'_, T> {
-    fn tokens(&self) -> usize {
-        self.tokens
+    fn room(&self) -> (usize, usize) {
+        (self.tokens, usize::MAX)
     }
 
     fn depth(&self) -> usize {

@@ -17,7 +17,7 @@ use packer::Packer;
 
 use super::{ScoreConfig, Statistics};
 use crate::edit::{Constraint, EditConfig, Outcome};
-use crate::model::{AnyTransformer, Model, Pack, Transformer};
+use crate::model::{AnyTransformer, Model, Pack};
 use crate::ops::head::Scored;
 use crate::{Error, Result};
 
@@ -79,8 +79,8 @@ struct Results {
 
 /// A model's device at work, with its work memory.
 trait Runner: Send {
-    /// Tokens of a pack at most.
-    fn tokens(&self) -> usize;
+    /// Tokens of a pack at most, and blocks of keys, of which every document starts a new one.
+    fn room(&self) -> (usize, usize);
     /// How many packs may be under way.
     fn depth(&self) -> usize;
     /// Whether it decides on edits.
@@ -134,7 +134,8 @@ impl<'m> Engine<'m> {
     ) -> Result<()> {
         self.check_ids(documents)?;
         let runner = self.runner()?;
-        let packer = Packer::new(runner.tokens(), Transformer::<f32>::key_block_budget(runner.tokens()));
+        let (tokens, key_blocks) = runner.room();
+        let packer = Packer::new(tokens, key_blocks);
         let mut line = Line { engine: self, request, runner, packer, under_way: VecDeque::new() };
         line.run(documents, &mut visit)?;
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(line.runner);
