@@ -61,7 +61,7 @@ if [ "$what" != benches ]; then
     step same-edits same_edits
 fi
 if [ "$what" != tests ]; then
-    step kernels ./bin/kernels --bench cuda
+    step kernels ./bin/kernels --bench 'cuda:|head and edit'
     if command -v python3 >/dev/null; then
         step compare python3 benches/peers/gpu_compare.py --binary ./bin/toedit --criterion "$CRITERION_HOME"
         cat "$out/compare.log"

@@ -19,8 +19,11 @@ MODELS = ["gpt2", "qwen2-0.5b", "llama3-1b"]
 DOCUMENTS, TOKENS = 256, 1024
 # The floors of a pass at the GPU's dense bf16 rate: MFLOP for each token (body, attention at 1024 tokens, head).
 MFLOP = {"gpt2": 266, "qwen2-0.5b": 1032, "llama3-1b": 2538}
-HEADS = ["8192x768x50257", "8192x896x151936", "8192x2048x128256", "8192x4096x128256"]
-ATTENTION = ["8x2048x16x64", "8x2048x16x128"]
+HEADS = ["8192x50257x768", "8192x151936x896", "8192x128256x2048", "8192x128256x4096"]
+PRODUCTS = ["8192x2304x768", "8192x768x3072", "8192x8192x2048", "8192x2048x8192"]
+ATTENTION = [f"{size}/{length}" for size in (64, 128) for length in (512, 2048, 8192)]
+# The head of the bench of editing.
+EDIT = "8192x49152x2048"
 
 
 class Table:
@@ -119,26 +122,30 @@ def estimates(folder):
 
 
 def single_kernels(table, mine, rivals):
-    """Rows of single kernels. Ours are benches named by the op and the shape."""
+    """Rows of single kernels. Ours are criterion's benches, by the ends of their names."""
 
-    def ours(name):
-        return next((time for full, time in mine.items() if name in full), None)
+    def ours(group, name):
+        return next((time for full, time in mine.items() if full.startswith(group) and full.endswith(name)), None)
 
     for shape in HEADS:
-        head = ours(f"head/cuda/{shape}")
-        for what, rival in [("product alone", "product"), ("log-softmax", "log-softmax")]:
-            table.time(f"head {shape} / {what}", head, rivals.get(f"{rival} {shape}"))
-        both = ours(f"head+edit/cuda/{shape}")
-        table.time(f"head and draws {shape} / top-k", both, rivals.get(f"topk {shape}"))
-        if head and both:
-            table.note("  draws on top of the head", f"{both / head - 1:+.1%}")
+        head = ours("head/cuda", f"bf16/{shape}/statistics")
+        table.time(f"head {shape} / product alone", head, rivals.get(f"product {shape}"))
+        table.time(f"head {shape} / product and log-softmax", head, rivals.get(f"log-softmax {shape}"))
+    head, both = ours("edit", "head and edit/the head alone"), ours("edit", "head and edit/TopK(100)")
+    table.time(f"head, top-k draws {EDIT} / product, softmax, topk, multinomial", both, rivals.get(f"topk {EDIT}"))
+    if head and both:
+        table.note("  draws on top of the head", f"{both / head - 1:+.1%}")
+    for shape in PRODUCTS:
+        for what in ("kernel", "model"):
+            time = ours("matmul/cuda", f"bf16/{what}/{shape}")
+            table.time(f"{what}'s product {shape}", time, rivals.get(f"product {shape}"))
     for shape in ATTENTION:
-        table.time(f"attention {shape} / flash", ours(f"attention/cuda/{shape}"), rivals.get(f"attention {shape}"))
-    table.time("RMSNorm 262144x4096 / compiled", ours("norm/cuda/262144x4096"), rivals.get("rms_norm 262144x4096"))
-    if "copy" in rivals:
-        table.note("copy within the GPU", f"{4 * (1 << 30) / rivals['copy'] / 1e6:.2f} TB/s")
-    for name, time in sorted(mine.items()):
-        table.time(name, time, None)
+        time = ours("attention/cuda", f"bf16/{shape}")
+        table.time(f"attention {shape} / flash", time, rivals.get(f"attention {shape}"))
+    for width in (768, 2048, 4096):
+        for name in ("copy", "rms_norm"):
+            time = ours("bandwidth/cuda", f"{name}/{width}")
+            table.time(f"{name} {2 * 8192}x{width}", time, rivals.get(f"{name} {width}"))
 
 
 def main():
@@ -154,6 +161,8 @@ def main():
         score(table, args, Path(folder), has_torch and importlib.util.find_spec("transformers") is not None)
     rivals = lines_of([sys.executable, HERE / "gpu_torch.py", "kernels"]) if has_torch else []
     mine = estimates(args.criterion) if args.criterion else {}
+    for line in rivals:
+        print(json.dumps(line))
     single_kernels(table, mine, {line["name"]: line["us"] for line in rivals})
     table.print()
 

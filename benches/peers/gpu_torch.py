@@ -16,7 +16,10 @@ DEVICE = "cuda"
 # Rows at a time whose logits are held in fp32.
 CHUNK = 2048
 ROWS = 8192
-HEADS = [(768, 50257), (896, 151936), (2048, 128256), (4096, 128256)]
+# Vocabulary and hidden size of GPT-2, Qwen2.5-0.5B, SmolLM2-1.7B, Llama-3.2-1B and Llama-3-8B.
+HEADS = [(50257, 768), (151936, 896), (49152, 2048), (128256, 2048), (128256, 4096)]
+# Outputs and inputs of GPT-2's and Llama-3.2-1B's layers.
+PRODUCTS = [(2304, 768), (768, 3072), (8192, 2048), (2048, 8192)]
 REPEATS = 20
 TOP_K = 64
 
@@ -63,11 +66,11 @@ def resample(x, weight):
 
 
 def heads():
-    for d, vocabulary in HEADS:
+    for vocabulary, d in HEADS:
         x = torch.randn(ROWS, d, device=DEVICE, dtype=torch.bfloat16)
         weight = torch.randn(vocabulary, d, device=DEVICE, dtype=torch.bfloat16) * 0.05
         targets = torch.randint(vocabulary, (ROWS,), device=DEVICE)
-        shape = f"{ROWS}x{d}x{vocabulary}"
+        shape = f"{ROWS}x{vocabulary}x{d}"
         out = torch.empty(ROWS, vocabulary, device=DEVICE, dtype=torch.bfloat16)
         flops = 2 * ROWS * d * vocabulary
         tell(f"product {shape}", lambda: torch.mm(x, weight.T, out=out), flops=flops)
@@ -76,26 +79,39 @@ def heads():
         tell(f"topk {shape}", lambda: resample(x, weight), flops=flops)
 
 
+def products():
+    for n, k in PRODUCTS:
+        x = torch.randn(ROWS, k, device=DEVICE, dtype=torch.bfloat16)
+        weight = torch.randn(n, k, device=DEVICE, dtype=torch.bfloat16)
+        out = torch.empty(ROWS, n, device=DEVICE, dtype=torch.bfloat16)
+        tell(f"product {ROWS}x{n}x{k}", lambda: torch.mm(x, weight.T, out=out), flops=2 * ROWS * n * k)
+
+
 def attention():
+    """Grouped queries, 8 heads of keys and values, which are repeated before the clock starts."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    batch, length = 8, 2048
-    for heads_count, size in [(16, 64), (16, 128)]:
-        q, k, v = torch.randn(3, batch, heads_count, length, size, device=DEVICE, dtype=torch.bfloat16)
-        flops = 2 * batch * heads_count * length * length * size
-        with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
-            sdpa = torch.nn.functional.scaled_dot_product_attention
-            name = f"attention {batch}x{length}x{heads_count}x{size}"
-            tell(name, lambda: sdpa(q, k, v, is_causal=True), flops=flops)
+    tokens, keys = 16384, 8
+    for size in [64, 128]:
+        count = 2048 // size
+        for length in [512, 2048, 8192]:
+            shape = (tokens // length, keys, length, size)
+            q = torch.randn(shape[0], count, length, size, device=DEVICE, dtype=torch.bfloat16)
+            k, v = (torch.randn(shape, device=DEVICE, dtype=torch.bfloat16) for _ in range(2))
+            k, v = (x.repeat_interleave(count // keys, 1) for x in (k, v))
+            flops = 2 * tokens * (length + 1) * count * size
+            with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+                sdpa = torch.nn.functional.scaled_dot_product_attention
+                tell(f"attention {size}/{length}", lambda: sdpa(q, k, v, is_causal=True), flops=flops)
 
 
 def memory():
-    x = torch.randn(1 << 30, device=DEVICE, dtype=torch.bfloat16)
-    y = torch.empty_like(x)
-    tell("copy", lambda: y.copy_(x), bytes=2 * x.nbytes)
-    x, weight = x.view(-1, 4096), torch.ones(4096, device=DEVICE, dtype=torch.bfloat16)
-    norm = torch.compile(lambda x: torch.nn.functional.rms_norm(x, (4096,), weight, 1e-5))
-    tell("rms_norm 262144x4096", lambda: norm(x), bytes=2 * x.nbytes)
+    for width in [768, 2048, 4096]:
+        x = torch.randn(2 * ROWS, width, device=DEVICE)
+        y, weight = torch.empty_like(x), torch.ones(width, device=DEVICE)
+        norm = torch.compile(lambda x, weight: torch.nn.functional.rms_norm(x, x.shape[1:], weight, 1e-5).bfloat16())
+        tell(f"copy {width}", lambda: y.copy_(x), bytes=2 * x.nbytes)
+        tell(f"rms_norm {width}", lambda: norm(x, weight), bytes=3 * x.nbytes // 2)
 
 
 def read(path):
@@ -171,6 +187,7 @@ def main():
         score(args)
     else:
         heads()
+        products()
         attention()
         memory()
 
