@@ -137,9 +137,9 @@ impl Allocation {
         let address = address.map_err(|error| match error {
             Error::OutOfMemory { .. } => {
                 tracing::debug!(
-                    "{}: no room for {bytes} bytes; free and all: {:?}",
+                    "{}: no room for {bytes} bytes; free and in all: {:?}",
                     context.name(),
-                    result::mem_get_info()
+                    result::mem_get_info().ok()
                 );
                 Error::OutOfMemory { bytes }
             }

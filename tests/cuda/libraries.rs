@@ -2,12 +2,11 @@
 
 use std::env;
 use std::fs;
+use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
-
-use tempfile::TempDir;
 
 /// The names that the driver and the library of products are looked for by.
 const NAMES: [&str; 4] = ["libcuda.so", "libcuda.so.1", "libcublasLt.so", "libcublasLt.so.13"];
@@ -24,22 +23,27 @@ pub enum Libraries {
 impl Libraries {
     /// Lets a command find these and no others.
     pub fn given_to(self, command: &mut Command) -> &mut Command {
-        static NONE: LazyLock<TempDir> = LazyLock::new(|| folder(|path| fs::write(path, "").unwrap()));
-        static STUB: LazyLock<TempDir> = LazyLock::new(|| {
+        static NONE: LazyLock<PathBuf> = LazyLock::new(|| folder("none", |path| fs::write(path, "")));
+        static STUB: LazyLock<PathBuf> = LazyLock::new(|| {
             let library = build();
-            folder(|path| symlink(&library, path).unwrap())
+            folder("stub", |path| symlink(&library, path))
         });
         let folder = match self {
-            Self::None => NONE.path(),
-            Self::Stub => STUB.path(),
+            Self::None => &*NONE,
+            Self::Stub => &*STUB,
         };
         command.env("LD_LIBRARY_PATH", folder).env_remove("CUDA_VISIBLE_DEVICES")
     }
 }
 
-fn folder(put: impl Fn(&Path)) -> TempDir {
-    let folder = TempDir::new().unwrap();
-    NAMES.iter().for_each(|name| put(&folder.path().join(name)));
+/// A folder with a file of each name, put there once.
+fn folder(name: &str, put: impl Fn(&Path) -> io::Result<()>) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::create_dir_all(&folder).unwrap();
+    for path in NAMES.map(|name| folder.join(name)) {
+        // Another process may have been faster.
+        put(&path).or_else(|error| if path.exists() { Ok(()) } else { Err(error) }).unwrap();
+    }
     folder
 }
 

@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::env;
 use std::ffi::c_void;
 use std::ptr::{from_ref, null_mut};
@@ -95,10 +96,11 @@ impl CublasLt {
         }
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         let shape = Shape::of(product);
-        if !plans.contains_key(&shape) {
-            plans.insert(shape, self.plan(&shape)?);
-        }
-        let Some(Some(plan)) = plans.get_mut(&shape) else { return Ok(false) };
+        let plan = match plans.entry(shape) {
+            Entry::Occupied(planned) => planned.into_mut(),
+            Entry::Vacant(place) => place.insert(self.plan(&shape)?),
+        };
+        let Some(plan) = plan else { return Ok(false) };
         if let Some(bias) = product.bias {
             call(&self.context, || {
                 plan.description.set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias.0)

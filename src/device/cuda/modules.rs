@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::CStr;
 use std::ptr::null_mut;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -61,10 +62,10 @@ impl Modules {
     }
 
     fn module<'a>(&self, modules: &'a mut HashMap<usize, Module>, index: usize) -> Result<&'a Module> {
-        if !modules.contains_key(&index) {
-            modules.insert(index, Module::load(&self.context, self.images[index])?);
-        }
-        Ok(&modules[&index])
+        Ok(match modules.entry(index) {
+            Entry::Occupied(loaded) => loaded.into_mut(),
+            Entry::Vacant(place) => place.insert(Module::load(&self.context, self.images[index])?),
+        })
     }
 
     fn allow(&self, handle: sys::CUfunction, name: &CStr, shared: u32) -> Result<()> {
