@@ -138,7 +138,8 @@ impl Emulator {
     fn run(&self, kernel: &Kernel, grid: Grid, arguments: &mut [*mut c_void], reversed: bool) -> Result<()> {
         let Grid { blocks, threads, shared } = grid;
         // SAFETY: the entry is that of the kernel whose typed launcher made the arguments, one pointer to a live value
-        // for each parameter; the ops check that what these point at is as large as the kernel needs.
+        // for each parameter, buffers among them of this emulator's. Only ops launch; they check that buffers are as
+        // large as the kernel needs, and name the indices in buffers that they trust.
         let message = unsafe {
             toedit_emulate(
                 kernel.name.as_ptr(),
