@@ -78,7 +78,7 @@ fn kernel_trait(out: &mut String, pairs: &[(&Kernel, &Kernel)]) {
         let name = a.name.trim_end_matches("_f32");
         format!("fn {name}({}) -> Result<()>", parameters(a, of))
     };
-    out.push_str("/// The kernels that come in both types.\npub trait Kernels: Element {\n");
+    out.push_str("/// The kernels that come in both types.\npub trait Kernels: Element + sealed::Sealed {\n");
     for (a, b) in pairs {
         let _ = writeln!(out, "{ALLOW}    {};", signature(a, b));
     }
@@ -111,7 +111,7 @@ fn body(kernel: &Kernel) -> String {
     for parameter in &kernel.parameters {
         let name = &parameter.name;
         if parameter.pointer {
-            let _ = writeln!(text, "let {name} = {name}.address();");
+            let _ = writeln!(text, "let {name} = queue.address({name});");
         } else if parameter.kind == Type::Int {
             let _ = writeln!(text, "let {name} = int({name})?;");
         }

@@ -1,4 +1,4 @@
-// What the host calls: one function, safe to call from several threads at once.
+// What the host calls, safe to call from several threads at once.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -18,6 +18,11 @@ typedef void (*toedit_entry)(void** args);
 // thread and holds until its next call. After an error the kernel's outputs are undefined.
 const char* toedit_emulate(const char* name, toedit_entry entry, const uint32_t grid[3], uint32_t threads,
                            size_t shared_bytes, void** args, int reversed);
+
+// Under AddressSanitizer, a kernel that touches forbidden bytes is stopped: for what the host puts around the buffers that
+// it makes. Without, these do nothing. What is to be freed must be allowed again.
+void toedit_forbid(const void* at, size_t bytes);
+void toedit_allow(const void* at, size_t bytes);
 
 #ifdef __cplusplus
 }

@@ -9,6 +9,8 @@ use super::driver::{Address, Memory};
 pub struct Buffer<T> {
     pub(super) memory: Memory,
     pub(super) len: usize,
+    /// The queue that it belongs to.
+    pub(super) queue: u64,
     pub(super) element: PhantomData<T>,
 }
 
@@ -25,7 +27,7 @@ impl<T> Buffer<T> {
 
     /// All of it.
     pub fn view(&self) -> View<'_, T> {
-        View { address: self.memory.address, len: self.len, element: PhantomData }
+        View { address: self.memory.address, len: self.len, queue: self.queue, element: PhantomData }
     }
 }
 
@@ -33,6 +35,7 @@ impl<T> Buffer<T> {
 pub struct View<'a, T> {
     address: Address,
     len: usize,
+    queue: u64,
     element: PhantomData<&'a T>,
 }
 
@@ -47,7 +50,7 @@ impl<T> Copy for View<'_, T> {}
 impl<T> View<'_, T> {
     /// The null pointer, for parameters that may be missing.
     pub fn none() -> Self {
-        Self { address: Address(0), len: 0, element: PhantomData }
+        Self { address: Address(0), len: 0, queue: 0, element: PhantomData }
     }
 
     /// The number of elements.
@@ -67,7 +70,12 @@ impl<T> View<'_, T> {
     pub fn slice(&self, range: Range<usize>) -> Self {
         assert!(range.start <= range.end && range.end <= self.len, "{range:?} of {} elements", self.len);
         let address = self.address.offset(range.start * size_of::<T>());
-        Self { address, len: range.len(), element: PhantomData }
+        Self { address, len: range.len(), ..*self }
+    }
+
+    /// Whether work of this queue may use it: it lies in the queue's memory, or nowhere.
+    pub(super) fn belongs_to(&self, queue: u64) -> bool {
+        [0, queue].contains(&self.queue)
     }
 
     /// Where it starts.

@@ -31,15 +31,15 @@ pub(super) struct Memory {
     pub owner: Box<dyn Any + Send + Sync>,
 }
 
-/// The extent of a launch.
+/// The extent of a launch. Only this crate makes one, so only its ops call kernels, which trust their arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grid {
     /// Blocks along x, y and z.
-    pub blocks: [u32; 3],
+    pub(crate) blocks: [u32; 3],
     /// Threads of a block, a multiple of 32.
-    pub threads: u32,
+    pub(crate) threads: u32,
     /// Bytes of shared memory of a block.
-    pub shared: u32,
+    pub(crate) shared: u32,
 }
 
 /// A kernel as the build found it.

@@ -1,6 +1,7 @@
 //! The kernels on the host: the emulator of `kernels/emu` behind the driver's trait.
 //!
-//! Memory is filled with NaN and surrounded by guard bytes, which are checked after every launch.
+//! Memory is filled with NaN and surrounded by guards: NaN too, so that what is read past a buffer shows in results; checked
+//! after every launch; and out of bounds for AddressSanitizer where the kernels are built with it.
 #![allow(unsafe_code)]
 
 use std::collections::BTreeMap;
@@ -24,6 +25,10 @@ unsafe extern "C" {
         arguments: *mut *mut c_void,
         reversed: i32,
     ) -> *const c_char;
+    /// Lets AddressSanitizer stop kernels that touch these bytes; nothing where they are built without.
+    fn toedit_forbid(at: *const c_void, bytes: usize);
+    /// Takes it back.
+    fn toedit_allow(at: *const c_void, bytes: usize);
 }
 
 /// In which order the threads of a block run.
@@ -37,10 +42,10 @@ pub enum Schedule {
     Both,
 }
 
-/// Bytes before and behind each allocation.
-const GUARD: usize = 256;
-/// What guards hold.
-const GUARD_BYTE: u8 = 0xA5;
+/// Bytes before each allocation; as many, up to 255 more, lie behind.
+const GUARD: usize = size_of::<Line>();
+/// What guards hold, over and over: NaN in every floating-point type, but not the NaN of fresh memory.
+const GUARD_BYTES: [u8; 2] = [0xF5, 0xFF];
 /// What fresh memory holds: NaN in every floating-point type.
 const FRESH_BYTE: u8 = 0xFF;
 
@@ -60,9 +65,10 @@ impl Block {
         let count = bytes.div_ceil(size_of::<Line>()) + 2;
         let mut lines = Vec::new();
         lines.try_reserve_exact(count).map_err(|_| Error::OutOfMemory { bytes })?;
-        lines.resize(count, Line([GUARD_BYTE; 256]));
+        lines.resize(count, Line(bytemuck::cast([GUARD_BYTES; 128])));
         let mut block = Self { lines, bytes };
         block.data_mut().fill(FRESH_BYTE);
+        block.forbid_guards();
         Ok(block)
     }
 
@@ -78,11 +84,38 @@ impl Block {
         &mut bytemuck::cast_slice_mut(&mut self.lines)[GUARD..][..self.bytes]
     }
 
+    /// What lies before and behind the data.
+    fn guards(&self) -> [&[u8]; 2] {
+        let (before, rest) = bytemuck::cast_slice(&self.lines).split_at(GUARD);
+        [before, &rest[self.bytes..]]
+    }
+
+    fn forbid_guards(&self) {
+        // SAFETY: the bytes are this block's; they stay what they are.
+        self.guards().iter().for_each(|guard| unsafe { toedit_forbid(guard.as_ptr().cast(), guard.len()) });
+    }
+
+    fn allow_guards(&self) {
+        // SAFETY: as above.
+        self.guards().iter().for_each(|guard| unsafe { toedit_allow(guard.as_ptr().cast(), guard.len()) });
+    }
+
     /// Whether no byte around the data has changed.
     fn is_intact(&self) -> bool {
-        let all: &[u8] = bytemuck::cast_slice(&self.lines);
-        let (before, rest) = all.split_at(GUARD);
-        before.iter().chain(&rest[self.bytes..]).all(|byte| *byte == GUARD_BYTE)
+        self.allow_guards();
+        let [before, behind] = self.guards();
+        let holds = |bytes: &[u8], first: usize| {
+            bytes.iter().zip(first..).all(|(byte, index)| *byte == GUARD_BYTES[index % 2])
+        };
+        let intact = holds(before, 0) && holds(behind, self.bytes);
+        self.forbid_guards();
+        intact
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        self.allow_guards();
     }
 }
 
@@ -138,7 +171,8 @@ impl Emulator {
     fn run(&self, kernel: &Kernel, grid: Grid, arguments: &mut [*mut c_void], reversed: bool) -> Result<()> {
         let Grid { blocks, threads, shared } = grid;
         // SAFETY: the entry is that of the kernel whose typed launcher made the arguments, one pointer to a live value
-        // for each parameter; the ops check that what these point at is as large as the kernel needs.
+        // for each parameter, buffers among them of this emulator's. Only ops launch; they check that buffers are as
+        // large as the kernel needs, and name the indices in buffers that they trust.
         let message = unsafe {
             toedit_emulate(
                 kernel.name.as_ptr(),
@@ -225,4 +259,46 @@ impl Driver for Emulator {
 
 fn lock(blocks: &Mutex<Blocks>) -> MutexGuard<'_, Blocks> {
     blocks.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every number that starts in a guard.
+    fn numbers<T: bytemuck::AnyBitPattern>(guard: &[u8]) -> Vec<T> {
+        guard.windows(size_of::<T>()).step_by(2).map(bytemuck::pod_read_unaligned).collect()
+    }
+
+    #[test]
+    fn what_lies_past_a_buffer_is_not_a_number() {
+        for bytes in [0, 2, 6, 254, 256, 258, 1000] {
+            let block = Block::new(bytes).unwrap();
+            block.allow_guards();
+            for guard in block.guards() {
+                assert!(guard.len() >= 256 && !guard.chunks(2).any(|bytes| bytes == [FRESH_BYTE; 2]));
+                assert!(numbers::<half::bf16>(guard).into_iter().all(half::bf16::is_nan), "{bytes}");
+                assert!(numbers::<f32>(guard).into_iter().all(f32::is_nan), "{bytes}");
+                assert!(numbers::<f64>(guard).into_iter().all(f64::is_nan), "{bytes}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_write_around_a_buffer_is_noticed() {
+        for bytes in [0, 1, 255, 256, 257] {
+            let mut block = Block::new(bytes).unwrap();
+            block.data_mut().fill(0);
+            assert!(block.is_intact());
+            block.allow_guards();
+            for index in (0..GUARD).chain(GUARD + bytes..block.lines.len() * GUARD) {
+                let all: &mut [u8] = bytemuck::cast_slice_mut(&mut block.lines);
+                let old = std::mem::replace(&mut all[index], 0);
+                assert!(!block.is_intact(), "{bytes} bytes: {index}");
+                block.allow_guards();
+                bytemuck::cast_slice_mut::<_, u8>(&mut block.lines)[index] = old;
+            }
+            assert!(block.is_intact());
+        }
+    }
 }

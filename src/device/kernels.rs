@@ -10,6 +10,13 @@ use super::{Queue, View};
 use crate::tensor::Element;
 use crate::{Error, Result};
 
+/// Keeps other crates from implementing [`Kernels`], whose methods are handed what only this crate may launch with.
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for half::bf16 {}
+}
+
 include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
 
 /// A count as the kernels take it.

@@ -84,6 +84,26 @@ pub struct Rows<'a, T> {
     pub stride: usize,
 }
 
+impl<T> Rows<'_, T> {
+    /// Fails where a kernel would reach past the memory.
+    pub(crate) fn check(&self) {
+        let Self { data, rows, width, stride } = *self;
+        assert!(width <= stride, "rows of {width}, {stride} apart");
+        let extent = rows.saturating_sub(1).saturating_mul(stride).saturating_add(width);
+        assert!(rows == 0 || data.len() >= extent, "{rows} rows in {} values", data.len());
+    }
+
+    /// Fails where a kernel would reach past the memory that moves 16 bytes at a time, up to a multiple of [`ALIGNMENT`]
+    /// elements in each row.
+    pub(crate) fn check_aligned(&self) {
+        let stride = self.stride;
+        assert!(stride.is_multiple_of(ALIGNMENT), "rows {stride} apart");
+        self.check();
+        Self { width: self.width.next_multiple_of(ALIGNMENT), ..*self }.check();
+        assert!(self.data.address().0.is_multiple_of(16), "rows that do not start on 16 bytes");
+    }
+}
+
 impl<T: Pod> Rows<'_, T> {
     /// Some of the rows.
     ///

@@ -25,10 +25,12 @@ use std::str::FromStr;
 #[cfg(kernels)]
 pub use buffer::{Buffer, View};
 #[cfg(kernels)]
-pub use driver::{Address, Grid, Mark, PRODUCT_ROWS};
+pub(crate) use driver::Grid;
+#[cfg(kernels)]
+pub use driver::{Address, Mark, PRODUCT_ROWS};
 #[cfg(feature = "emulator")]
 pub use emulator::Schedule;
-// For tests that are generic over the types of kernels.
+// For tests that are generic over the types of kernels; they cannot launch them.
 #[cfg(kernels)]
 #[doc(hidden)]
 pub use kernels::Kernels;

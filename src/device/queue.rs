@@ -4,11 +4,12 @@ use std::ffi::c_void;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bytemuck::Pod;
 use half::bf16;
 
-use super::driver::{Driver, Grid, Kernel, Mark, Operand, Product};
+use super::driver::{Address, Driver, Grid, Kernel, Mark, Operand, Product};
 use super::{Buffer, Device, Rows, View};
 use crate::tensor::Element;
 use crate::{Error, Result};
@@ -27,6 +28,8 @@ use crate::{Error, Result};
 #[derive(Clone)]
 pub struct Queue {
     device: Device,
+    /// Tells memory of different queues apart; never 0.
+    id: u64,
     driver: Arc<dyn Driver>,
 }
 
@@ -39,7 +42,7 @@ impl Queue {
         match device {
             Device::Cpu => Err(device.error("it runs no kernels")),
             #[cfg(feature = "cuda")]
-            Device::Cuda(ordinal) => Ok(Self { device, driver: Arc::new(super::cuda::Cuda::open(ordinal)?) }),
+            Device::Cuda(ordinal) => Ok(Self::new(device, super::cuda::Cuda::open(ordinal)?)),
             #[cfg(feature = "emulator")]
             Device::Emulator => Ok(Self::emulator(super::Schedule::Ascending)),
             #[allow(unreachable_patterns)]
@@ -50,7 +53,12 @@ impl Queue {
     /// The emulator, running the threads of a block in a given order.
     #[cfg(feature = "emulator")]
     pub fn emulator(schedule: super::Schedule) -> Self {
-        Self { device: Device::Emulator, driver: Arc::new(super::emulator::Emulator::new(schedule)) }
+        Self::new(Device::Emulator, super::emulator::Emulator::new(schedule))
+    }
+
+    fn new(device: Device, driver: impl Driver + 'static) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self { device, id: NEXT.fetch_add(1, Relaxed), driver: Arc::new(driver) }
     }
 
     /// The device.
@@ -64,7 +72,7 @@ impl Queue {
     /// [`Error::OutOfMemory`] where the device has no room.
     pub fn alloc<T: Pod>(&self, len: usize) -> Result<Buffer<T>> {
         let bytes = len.checked_mul(size_of::<T>()).ok_or(Error::OutOfMemory { bytes: usize::MAX })?;
-        Ok(Buffer { memory: self.driver.alloc(bytes)?, len, element: PhantomData })
+        Ok(Buffer { memory: self.driver.alloc(bytes)?, len, queue: self.id, element: PhantomData })
     }
 
     /// A buffer that holds `values`.
@@ -83,13 +91,13 @@ impl Queue {
     /// What went wrong on the device before.
     ///
     /// # Panics
-    /// If there are more values than room.
+    /// If there are more values than room, or `to` is another queue's.
     pub fn write<T: Pod>(&self, to: View<'_, T>, values: &[T]) -> Result<()> {
         let to = to.slice(0..values.len());
         if values.is_empty() {
             Ok(())
         } else {
-            self.driver.upload(to.address(), bytemuck::cast_slice(values))
+            self.driver.upload(self.address(to), bytemuck::cast_slice(values))
         }
     }
 
@@ -97,6 +105,9 @@ impl Queue {
     ///
     /// # Errors
     /// What went wrong on the device.
+    ///
+    /// # Panics
+    /// If `from` is another queue's.
     pub fn download<T: Pod>(&self, from: View<'_, T>) -> Result<Vec<T>> {
         let mut values = vec![T::zeroed(); from.len()];
         self.read(&self.mark()?, from, &mut values)?;
@@ -109,21 +120,28 @@ impl Queue {
     /// What went wrong on the device before.
     ///
     /// # Panics
-    /// If there are more values than `from` has.
+    /// If there are more values than `from` has, or it is another queue's.
     pub fn read<T: Pod>(&self, after: &Mark, from: View<'_, T>, values: &mut [T]) -> Result<()> {
         let from = from.slice(0..values.len());
         if values.is_empty() {
             return Ok(());
         }
-        self.driver.download(after, from.address(), bytemuck::cast_slice_mut(values))
+        self.driver.download(after, self.address(from), bytemuck::cast_slice_mut(values))
     }
 
     /// Sets every byte of `to`.
     ///
     /// # Errors
     /// What went wrong on the device before.
+    ///
+    /// # Panics
+    /// If `to` is another queue's.
     pub fn fill<T: Pod>(&self, to: View<'_, T>, byte: u8) -> Result<()> {
-        if to.is_empty() { Ok(()) } else { self.driver.fill(to.address(), byte, to.len() * size_of::<T>()) }
+        if to.is_empty() {
+            Ok(())
+        } else {
+            self.driver.fill(self.address(to), byte, to.len() * size_of::<T>())
+        }
     }
 
     /// The point behind all work so far.
@@ -157,7 +175,7 @@ impl Queue {
     /// What went wrong on the device before.
     ///
     /// # Panics
-    /// If the shapes do not fit.
+    /// If the shapes do not fit, or an operand is another queue's.
     pub fn product<T: Element, D: Element>(
         &self,
         out: Rows<'_, D>,
@@ -173,13 +191,13 @@ impl Queue {
         );
         assert!(bias.is_empty() || bias.len() == out.width, "{} biases", bias.len());
         self.driver.product(&Product {
-            a: operand(x),
-            b: operand(weight),
-            d: operand(out),
+            a: self.operand(x),
+            b: self.operand(weight),
+            d: self.operand(out),
             rows: out.rows,
             n: out.width,
             k: x.width,
-            bias: (!bias.is_empty()).then(|| bias.address()),
+            bias: (!bias.is_empty()).then(|| self.address(bias)),
             accumulate,
         })
     }
@@ -193,14 +211,25 @@ impl Queue {
     ) -> Result<()> {
         if grid.blocks.contains(&0) { Ok(()) } else { self.driver.launch(kernel, grid, arguments) }
     }
-}
 
-fn operand<T>(rows: Rows<'_, T>) -> Operand {
-    Operand {
-        start: rows.data.address(),
-        capacity: rows.data.len().div_ceil(rows.stride),
-        stride: rows.stride,
-        bf16: size_of::<T>() == size_of::<bf16>(),
+    /// Where this queue's work finds what it is given.
+    ///
+    /// # Panics
+    /// If it is another queue's: work may reach it after it is freed, or never.
+    pub(super) fn address<T>(&self, view: View<'_, T>) -> Address {
+        assert!(view.belongs_to(self.id), "memory of another queue");
+        view.address()
+    }
+
+    fn operand<T>(&self, rows: Rows<'_, T>) -> Operand {
+        rows.check();
+        let Rows { data, width, stride, .. } = rows;
+        Operand {
+            start: self.address(data),
+            capacity: (data.len() + stride).saturating_sub(width).checked_div(stride).unwrap_or(0),
+            stride,
+            bf16: size_of::<T>() == size_of::<bf16>(),
+        }
     }
 }
 

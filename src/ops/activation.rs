@@ -41,7 +41,10 @@ pub fn activate_on<E: Kernels>(
     assert_eq!((x.rows, x.width), (out.rows, out.width), "shapes of an activation");
     if let Some(up) = up {
         assert_eq!((x.rows, x.width, x.stride), (up.rows, up.width, up.stride), "shapes of a gate");
+        up.check();
     }
+    x.check();
+    out.check();
     let launch = match activation {
         Activation::Gelu => E::gelu_forward,
         Activation::GeluTanh => E::gelu_tanh_forward,

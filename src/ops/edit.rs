@@ -186,7 +186,8 @@ impl Edit {
         })
     }
 
-    /// Decides on a batch: `origins` has an entry for each of its rows.
+    /// Decides on a batch: `origins` has an entry for each of its rows. What the batch holds on the device is trusted:
+    /// targets of the vocabulary, and the scores of these rows.
     ///
     /// # Errors
     /// What went wrong on the device before.
@@ -208,7 +209,10 @@ impl Edit {
             (self.vocabulary, batch.hidden.width),
             "shape of a weight"
         );
+        batch.hidden.check_aligned();
+        batch.weight.check_aligned();
         assert_eq!(batch.scores.tiles(), self.vocabulary.div_ceil(TILE), "tiles of a vocabulary");
+        assert_eq!(classes.vocabulary, self.vocabulary, "ids of a class");
         assert!(origins.iter().all(|origin| origin.class < classes.count), "unknown class");
         let words: Vec<_> = origins.iter().map(|origin| origin.words(self.original_allowed)).collect();
         queue.write(self.origins.view(), cast_slice(&words))?;

@@ -13,6 +13,8 @@ use crate::device::{Grid, Queue, Rows};
 /// If the shapes differ.
 pub fn convert_on<E: Kernels>(queue: &Queue, x: Rows<'_, f32>, out: Rows<'_, E>) -> Result<()> {
     assert_eq!((x.rows, x.width), (out.rows, out.width), "shapes of a conversion");
+    x.check();
+    out.check();
     let grid = block_per_row(x.rows, x.width.div_ceil(4));
     E::convert_forward(queue, grid, out.data, x.data, x.width, out.stride, x.stride)
 }
@@ -21,7 +23,11 @@ pub fn convert_on<E: Kernels>(queue: &Queue, x: Rows<'_, f32>, out: Rows<'_, E>)
 ///
 /// # Errors
 /// What went wrong on the device before.
+///
+/// # Panics
+/// If there are fewer rows than `x` says.
 pub fn clamp_on<E: Kernels>(queue: &Queue, x: Rows<'_, E>, limit: f32) -> Result<()> {
+    x.check();
     let grid = block_per_row(x.rows, x.width.div_ceil(lanes::<E>()));
     E::clamp_forward(queue, grid, x.data, x.width, x.stride, limit)
 }

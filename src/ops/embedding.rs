@@ -49,6 +49,8 @@ pub fn embed_on<E: Kernels>(
 ) -> Result<()> {
     let (d, pitch) = (weight.width, stride(weight.width));
     assert_eq!((ids.len(), positions.len(), d), (x.rows, x.rows, x.width), "shapes of an embedding");
+    weight.check();
+    x.check();
     let places = learned.map_or(0, |learned| learned.len() / pitch);
     E::embedding_forward(
         queue,

@@ -13,8 +13,6 @@ mod portable;
 use half::bf16;
 
 #[cfg(kernels)]
-pub(super) use self::device::check_rows;
-#[cfg(kernels)]
 pub use self::device::{Layout, multiply_add_on, multiply_on, product, product_add};
 use crate::tensor::{Element, Matrix, PANEL, panel_len};
 

@@ -78,6 +78,7 @@ impl Rotary<Buffer<f32>> {
         let Self { half, ref cos, ref sin } = *self;
         assert!(heads.width.is_multiple_of(head_dim) && 2 * half <= head_dim, "heads of {head_dim} values");
         assert_eq!(heads.rows, positions.len(), "positions");
+        heads.check();
         let (count, places) = (heads.width / head_dim, cos.len() / half);
         let grid = block_per_row(heads.rows, count * half.div_ceil(lanes::<E>()));
         let (cos, sin) = (cos.view(), sin.view());

@@ -49,6 +49,16 @@ void unwritten_memory() {
   for (float v : out) require(std::isnan(v), "not NaN");
 }
 
+// A buffer of 63 floats between guards of the host's making, of which the kernel reads one at `index`.
+void overread(int index) {
+  std::vector<float> memory(64 + 63 + 65, 1.0f), out(32);
+  float* const in = memory.data() + 64;
+  const auto guards = [&](auto change) { change(memory.data(), 64 * sizeof(float)), change(in + 63, 65 * sizeof(float)); };
+  guards(toedit_forbid);
+  print(launch<overread_global>({{1, 1, 1}, 32}, false, out.data(), static_cast<const float*>(in), index));
+  guards(toedit_allow);
+}
+
 void copies_land(int bytes) {
   Aligned<float> from(12);
   for (int i = 0; i < 12; ++i) from.data()[i] = float(i + 1);
@@ -134,6 +144,9 @@ const std::map<std::string, Case> kCases = {
     {"overrun_shared", [] { fault<overrun_shared>({{1, 1, 1}, 64, 256}, 64); }},
     {"underrun_shared", [] { fault<overrun_shared>({{1, 1, 1}, 64, 256}, -1); }},
     {"overrun_global", [] { fault<overrun_global>({{1, 1, 1}, 64}, 1024); }},
+    {"read_inside", [] { overread(62); }},
+    {"overread_global", [] { overread(63); }},
+    {"underread_global", [] { overread(-1); }},
     {"unwritten", unwritten_memory},
     {"copies", [] { copies_land(16); }},
     {"short_copies", [] { copies_land(8); }},

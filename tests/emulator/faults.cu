@@ -103,6 +103,10 @@ extern "C" __global__ void overrun_global(float* out, int index) {
   if (threadIdx.x == 5) out[index] = 2.0f;
 }
 
+extern "C" __global__ void overread_global(float* out, const float* in, int index) {
+  out[threadIdx.x] = in[threadIdx.x == 5 ? index : int(threadIdx.x)];
+}
+
 // What shared memory holds before anything is written, in each block anew.
 extern "C" __global__ void unwritten(float* out) {
   float* s = dynamic_shared<float>();

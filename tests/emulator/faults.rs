@@ -126,6 +126,17 @@ fn the_sanitizer_stops_overruns() {
     assert!(report.contains("overrun_global"), "{report}");
 }
 
+/// What a buffer's owner forbids around it may not even be read.
+#[test]
+fn the_sanitizer_stops_reads_past_a_buffer() {
+    for case in ["overread_global", "underread_global"] {
+        let report = FAULTS_SANITIZED.report(case);
+        assert!(report.contains("AddressSanitizer: use-after-poison"), "{case}: {report}");
+        assert!(report.contains("overread_global"), "{case}: {report}");
+    }
+    assert_eq!(FAULTS_SANITIZED.run("read_inside"), ["no error"]);
+}
+
 #[test]
 fn the_sanitizer_bears_abandoned_stacks() {
     for case in ["barrier", "mixed_collectives", "recovers", "several_hosts", "copies"] {

@@ -1,6 +1,7 @@
 //! What is done to each value alone, on devices.
 
 use half::bf16;
+use toedit::device::Rows;
 use toedit::ops::elementwise::{clamp_on, convert_on};
 
 use crate::common::arms::{self, Scalar};
@@ -66,4 +67,29 @@ fn clamped_values_keep_what_is_not_a_number() {
             check_clamp::<bf16>(width.max(first), first);
         }
     }
+}
+
+/// Work of one queue must not reach another's memory: nothing would keep it alive, or in order.
+#[test]
+#[should_panic(expected = "memory of another queue")]
+fn memory_of_another_queue_is_refused() {
+    let [ours, theirs] = [(); 2].map(|()| arms::devices().remove(0));
+    let (x, out) = (arms::output::<f32>(&ours, 2, 9), arms::output::<bf16>(&theirs, 2, 9));
+    let _ = convert_on(&ours, x.view(), out.view());
+}
+
+#[test]
+#[should_panic(expected = "memory of another queue")]
+fn copies_from_another_queue_are_refused() {
+    let [ours, theirs] = [(); 2].map(|()| arms::devices().remove(0));
+    let buffer = theirs.upload(&[1.0f32]).unwrap();
+    let _ = ours.download(buffer.view());
+}
+
+#[test]
+#[should_panic(expected = "3 rows in 32 values")]
+fn rows_that_are_not_there_are_refused() {
+    let queue = arms::devices().remove(0);
+    let matrix = arms::output::<f32>(&queue, 2, 9);
+    let _ = clamp_on(&queue, Rows { rows: 3, ..matrix.view() }, 1.0);
 }

@@ -83,7 +83,7 @@ impl Tiles {
         tiles.sort_by_key(|[first, document, _]| std::cmp::Reverse(first - document));
         queue.write(self.buffer.view(), tiles.as_flattened())?;
         self.count = tiles.len();
-        self.rows = cu_seqlens.last().copied().unwrap_or(0);
+        self.rows = cu_seqlens.iter().copied().max().unwrap_or(0);
         Ok(())
     }
 }
@@ -96,7 +96,7 @@ impl Attention {
     /// What went wrong on the device before; [`Error::Usage`] for heads that no kernel takes.
     ///
     /// # Panics
-    /// If a shape is not that of `tiles` and these sizes.
+    /// If a shape is not that of `tiles` and these sizes, or rows do not start on 16 bytes.
     pub fn forward_on<E: Kernels>(
         &self,
         queue: &Queue,
@@ -110,6 +110,9 @@ impl Attention {
         assert!(rows <= out.rows && rows <= qkv.rows, "{rows} rows, {} out, {} in", out.rows, qkv.rows);
         assert_eq!((out.width, qkv.width), (self.q_len(), self.q_len() + 2 * self.kv_len()), "widths");
         assert!(lse.is_empty() || rows * heads <= lse.len(), "{} sums for {rows} rows", lse.len());
+        assert!(heads.is_multiple_of(kv_heads), "{heads} heads share {kv_heads}");
+        out.check_aligned();
+        qkv.check_aligned();
         let block = Block::new::<E>(head_dim)?;
         let launch = match block.width {
             32 => E::attention_forward_d32,

@@ -5,7 +5,6 @@ use crate::Result;
 use crate::device::kernels::Kernels;
 use crate::device::{Buffer, Grid, Mark, Queue, Rows, View};
 use crate::ops::elementwise::blocks;
-use crate::ops::matmul::check_rows;
 use crate::score::Statistics;
 
 /// Rows of a block that computes a tile.
@@ -64,13 +63,14 @@ impl Scores {
         })
     }
 
-    /// Scores rows of hidden states, the last norm applied, each with the token that it predicts.
+    /// Scores rows of hidden states, the last norm applied, each with the token that it predicts. The targets are trusted:
+    /// one outside the vocabulary leaves its row's statistics undefined.
     ///
     /// # Errors
     /// What went wrong on the device before.
     ///
     /// # Panics
-    /// If the shapes do not fit the plan. Targets are not looked at: callers check ids first.
+    /// If the shapes do not fit the plan.
     pub fn score<T: Kernels>(
         &self,
         queue: &Queue,
@@ -81,8 +81,8 @@ impl Scores {
         let (rows, v, c) = (hidden.rows, weight.rows, weight.width);
         assert!(rows <= self.rows && v == self.vocabulary, "{rows} rows, {v} ids: more than planned");
         assert_eq!((hidden.width, targets.len()), (c, rows), "shapes of a head");
-        check_rows(hidden);
-        check_rows(weight);
+        hidden.check_aligned();
+        weight.check_aligned();
         T::head_forward(
             queue,
             tile_grid(blocks(rows.div_ceil(ROWS).saturating_mul(self.tiles())), 1),
@@ -173,13 +173,14 @@ pub struct Chosen<'a> {
 }
 
 /// Logits of chosen rows in chosen tiles, the bits that [`Scores::score`] saw: those of a pair go to `out[TILE · pair ..]`,
-/// −∞ past the vocabulary. A tile's weights are read once for up to 128 rows.
+/// −∞ past the vocabulary. A tile's weights are read once for up to 128 rows. What `chosen` holds on the device is trusted:
+/// with a row, a pair or a count out of range, the kernel reaches past its buffers.
 ///
 /// # Errors
 /// What went wrong on the device before.
 ///
 /// # Panics
-/// If the shapes do not fit. Indices are not looked at.
+/// If the shapes do not fit.
 pub fn logits_on<T: Kernels>(
     queue: &Queue,
     hidden: Rows<'_, T>,
@@ -195,8 +196,8 @@ pub fn logits_on<T: Kernels>(
     assert!(pairs.is_empty() || pairs.len() >= tiles.saturating_mul(capacity), "{} pairs", pairs.len());
     assert!(counts.len() >= lists, "{} counts of {lists}", counts.len());
     assert!(out.len() >= capacity.saturating_mul(slots).saturating_mul(TILE), "{} logits", out.len());
-    check_rows(hidden);
-    check_rows(weight);
+    hidden.check_aligned();
+    weight.check_aligned();
     let grid = tile_grid(blocks(tiles), blocks(capacity.div_ceil(ROWS)));
     T::head_tiles(
         queue,

@@ -1,6 +1,5 @@
 //! Products on a device: by the vendor's library where there is one, else by kernels.
 
-use super::span;
 use crate::Result;
 use crate::device::kernels::Kernels;
 use crate::device::{Bias, Grid, Queue, Rows, View};
@@ -11,8 +10,6 @@ const TILE: usize = 128;
 const THREADS: u32 = 128;
 /// Shared memory of a block: three stages of 64 bytes of k for each of its rows and columns.
 const SHARED: u32 = 3 * 2 * TILE as u32 * 64;
-/// Values that lie together: rows start on a multiple of this, and may be read up to one.
-const CHUNK: usize = 8;
 
 /// Where the index that is summed over stands in the operands of a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,19 +131,10 @@ fn sizes<T, D>(
     };
     assert_eq!((k, m, n), (depth, out.rows, out.width), "shapes of a product");
     assert!(bias.is_empty() || bias.len() == n, "{} biases for {n} outputs", bias.len());
-    check_rows(a);
-    check_rows(b);
-    check_rows(out);
+    a.check_aligned();
+    b.check_aligned();
+    out.check_aligned();
     [m, n, k]
-}
-
-/// Fails where a kernel would reach past a buffer, or across 16 bytes.
-pub(in crate::ops) fn check_rows<T>(rows: Rows<'_, T>) {
-    let Rows { data, rows, width, stride } = rows;
-    let width = width.next_multiple_of(CHUNK);
-    assert!(width <= stride && stride.is_multiple_of(CHUNK), "rows of {width}, {stride} apart");
-    assert!(rows == 0 || data.len() >= span(rows, stride, width), "{rows} rows in {} values", data.len());
-    assert!(data.address().0.is_multiple_of(16), "rows that do not start on 16 bytes");
 }
 
 fn grid(m: usize, n: usize) -> Grid {

@@ -43,8 +43,8 @@ impl Norm<'_, Buffer<f32>> {
         launch(
             queue,
             grid(count, d),
-            aligned(out),
-            aligned(x),
+            checked(out),
+            checked(x),
             weight,
             bias,
             rows.unwrap_or(View::none()),
@@ -73,7 +73,7 @@ impl Norm<'_, Buffer<f32>> {
             NormKind::Rms => rms_norm_add_forward,
         };
         let (grid, strides) = (grid(rows, d), (x.stride, y.stride));
-        launch(queue, grid, aligned(x), aligned(y), weight, bias, rows, d, strides.0, strides.1, self.eps)
+        launch(queue, grid, checked(x), checked(y), weight, bias, rows, d, strides.0, strides.1, self.eps)
     }
 
     /// Normalises, in place, each head (or group of heads) of `d` values within the `columns` of each row.
@@ -99,7 +99,7 @@ impl Norm<'_, Buffer<f32>> {
         };
         let grid = grid(x.rows * groups, d);
         let (first, stride) = (columns.start, x.stride);
-        launch(queue, grid, aligned(x), weight, bias, x.rows, groups, d, first, stride, self.eps)
+        launch(queue, grid, checked(x), weight, bias, x.rows, groups, d, first, stride, self.eps)
     }
 
     /// Weight and bias for rows of `d` values.
@@ -120,9 +120,8 @@ fn grid(rows: usize, d: usize) -> Grid {
     Grid { blocks: [blocks(rows), 1, 1], threads: 32 * warps, shared: warps * size_of::<f32>() as u32 }
 }
 
-/// The data of rows that start on 16 bytes.
-fn aligned<'a, T>(rows: Rows<'a, T>) -> View<'a, T> {
-    let bytes = rows.stride * size_of::<T>();
-    assert!(rows.data.address().0.is_multiple_of(16) && bytes.is_multiple_of(16), "rows not on 16 bytes");
+/// The data of rows that a kernel may read and write.
+fn checked<'a, T>(rows: Rows<'a, T>) -> View<'a, T> {
+    rows.check_aligned();
     rows.data
 }
