@@ -9,14 +9,15 @@ import argparse
 import json
 import statistics
 import time
+from pathlib import Path
 
 import torch
 
 DEVICE = "cuda"
 # Rows at a time whose logits are held in fp32.
 CHUNK = 2048
-ROWS = 8192
-HEADS = [(768, 50257), (896, 151936), (2048, 128256), (4096, 128256)]
+# What our own benches measure.
+SHAPES = json.loads((Path(__file__).parent / "shapes.json").read_text())
 REPEATS = 20
 TOP_K = 64
 
@@ -54,48 +55,57 @@ def log_probabilities(x, weight, targets):
     return torch.cat(parts)
 
 
-def resample(x, weight):
-    """A draw from the best TOP_K of each row."""
+def resample(x, weight, step):
+    """The softmax of each row, and a draw from the best TOP_K of every step-th."""
     for rows in x.split(CHUNK):
-        logits = (rows @ weight.T).float()
-        values, ids = logits.softmax(1).topk(TOP_K)
+        values, ids = (rows @ weight.T).float().softmax(1)[::step].topk(TOP_K)
         ids.gather(1, torch.multinomial(values, 1))
 
 
 def heads():
-    for d, vocabulary in HEADS:
-        x = torch.randn(ROWS, d, device=DEVICE, dtype=torch.bfloat16)
+    rows = SHAPES["head"]["rows"]
+    for vocabulary, d in SHAPES["head"]["weights"]:
+        x = torch.randn(rows, d, device=DEVICE, dtype=torch.bfloat16)
         weight = torch.randn(vocabulary, d, device=DEVICE, dtype=torch.bfloat16) * 0.05
-        targets = torch.randint(vocabulary, (ROWS,), device=DEVICE)
-        shape = f"{ROWS}x{d}x{vocabulary}"
-        out = torch.empty(ROWS, vocabulary, device=DEVICE, dtype=torch.bfloat16)
-        flops = 2 * ROWS * d * vocabulary
-        tell(f"product {shape}", lambda: torch.mm(x, weight.T, out=out), flops=flops)
+        targets = torch.randint(vocabulary, (rows,), device=DEVICE)
+        shape = f"{rows}x{vocabulary}x{d}"
+        out = torch.empty(rows, vocabulary, device=DEVICE, dtype=torch.bfloat16)
+        flops = 2 * rows * d * vocabulary
+        tell(f"product/{shape}", lambda: torch.mm(x, weight.T, out=out), flops=flops)
         del out
-        tell(f"log-softmax {shape}", lambda: log_probabilities(x, weight, targets), flops=flops)
-        tell(f"topk {shape}", lambda: resample(x, weight), flops=flops)
+        tell(f"log-softmax/{shape}", lambda: log_probabilities(x, weight, targets), flops=flops)
+        for what, step in [("draws", 1), ("draws of a tenth", 10)]:
+            tell(f"{what}/{shape}", lambda: resample(x, weight, step), flops=flops)
+
+
+def peak():
+    """The rate of a large product: what the floors of scoring are computed from."""
+    x, y = torch.randn(2, 8192, 8192, device=DEVICE, dtype=torch.bfloat16)
+    tell("peak", lambda: x @ y, flops=2 * 8192**3)
 
 
 def attention():
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    batch, length = 8, 2048
-    for heads_count, size in [(16, 64), (16, 128)]:
-        q, k, v = torch.randn(3, batch, heads_count, length, size, device=DEVICE, dtype=torch.bfloat16)
-        flops = 2 * batch * heads_count * length * length * size
-        with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
-            sdpa = torch.nn.functional.scaled_dot_product_attention
-            name = f"attention {batch}x{length}x{heads_count}x{size}"
-            tell(name, lambda: sdpa(q, k, v, is_causal=True), flops=flops)
+    sdpa, shapes = torch.nn.functional.scaled_dot_product_attention, SHAPES["attention"]
+    for size in shapes["head_dims"]:
+        for length in shapes["lengths"]:
+            batch, heads_count = shapes["tokens"] // length, shapes["width"] // size
+            q = torch.randn(batch, heads_count, length, size, device=DEVICE, dtype=torch.bfloat16)
+            k, v = torch.randn(2, batch, shapes["kv_heads"], length, size, device=DEVICE, dtype=torch.bfloat16)
+            with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+                tell(f"attention/{size}/{length}", lambda: sdpa(q, k, v, is_causal=True, enable_gqa=True))
 
 
 def memory():
-    x = torch.randn(1 << 30, device=DEVICE, dtype=torch.bfloat16)
-    y = torch.empty_like(x)
-    tell("copy", lambda: y.copy_(x), bytes=2 * x.nbytes)
-    x, weight = x.view(-1, 4096), torch.ones(4096, device=DEVICE, dtype=torch.bfloat16)
-    norm = torch.compile(lambda x: torch.nn.functional.rms_norm(x, (4096,), weight, 1e-5))
-    tell("rms_norm 262144x4096", lambda: norm(x), bytes=2 * x.nbytes)
+    for width in SHAPES["bandwidth"]["widths"]:
+        x = torch.randn(SHAPES["bandwidth"]["rows"], width, device=DEVICE)
+        y, weight = torch.empty_like(x), torch.ones(width, device=DEVICE)
+        tell(f"copy/{width}", lambda: y.copy_(x))
+        # As a model with a residual stream in fp32 computes it.
+        rms_norm = torch.nn.functional.rms_norm
+        norm = torch.compile(lambda x: rms_norm(x, (width,), weight, 1e-5).bfloat16(), dynamic=False)
+        tell(f"rms_norm/{width}", lambda: norm(x))
 
 
 def read(path):
@@ -170,6 +180,7 @@ def main():
     if args.command == "score":
         score(args)
     else:
+        peak()
         heads()
         attention()
         memory()
