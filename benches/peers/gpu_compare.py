@@ -186,6 +186,16 @@ def heads(report, ours, theirs):
         report.time("", "  / softmax of all, top-k of a tenth", both, theirs(f"draws of a tenth/{shape}"))
 
 
+def products(report, ours, theirs):
+    """Our kernel, and what a model calls, which is cuBLASLt where there is one."""
+    rows = SHAPES["matmul"]["rows"]
+    for n, k in SHAPES["matmul"]["weights"]:
+        shape = f"{rows}x{n}x{k}"
+        for way in ["kernel", "model"]:
+            times = ours(f"matmul/{GPU}/bf16/{way}/{shape}"), theirs(f"product/{shape}")
+            report.time("", f"product {shape}, the {way}'s", *times)
+
+
 def attention(report, ours, theirs):
     for size in SHAPES["attention"]["head_dims"]:
         for length in SHAPES["attention"]["lengths"]:
@@ -210,6 +220,7 @@ def kernels(report, mine, rivals):
     """Rows of single kernels: those with a rival or a goal, then all others of ours."""
     ours, theirs = Times(report, "toedit", mine), Times(report, "PyTorch", rivals)
     heads(report, ours, theirs)
+    products(report, ours, theirs)
     attention(report, ours, theirs)
     bandwidth(report, ours, theirs)
     for name, time in sorted(mine.items()):

@@ -84,6 +84,16 @@ def peak():
     tell("peak", lambda: x @ y, flops=2 * 8192**3)
 
 
+def products():
+    """The products of a model's layers."""
+    rows = SHAPES["matmul"]["rows"]
+    for n, k in SHAPES["matmul"]["weights"]:
+        x = torch.randn(rows, k, device=DEVICE, dtype=torch.bfloat16)
+        weight = torch.randn(n, k, device=DEVICE, dtype=torch.bfloat16)
+        out = torch.empty(rows, n, device=DEVICE, dtype=torch.bfloat16)
+        tell(f"product/{rows}x{n}x{k}", lambda: torch.mm(x, weight.T, out=out), flops=2 * rows * n * k)
+
+
 def attention():
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -182,6 +192,7 @@ def main():
     else:
         peak()
         heads()
+        products()
         attention()
         memory()
 
