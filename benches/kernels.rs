@@ -14,6 +14,9 @@ mod attention;
 mod bandwidth;
 #[path = "kernels/edit.rs"]
 mod edit;
+#[cfg(feature = "cuda")]
+#[path = "kernels/gpu.rs"]
+mod gpu;
 #[path = "kernels/head.rs"]
 mod head;
 #[path = "kernels/matmul.rs"]

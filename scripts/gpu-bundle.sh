@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Packs all that tests and measures the kernels on a GPU into one archive, built where there is nvcc but no GPU. On any x86-64
-# Linux machine with an NVIDIA driver, unpack it and run `./run.sh`: it needs no compiler, no network and no root; with python3 it
-# measures whole models, with torch and transformers it measures them beside ours. It prints one table at the end.
+# Packs all that tests and measures the kernels on a GPU into one archive, built where there is nvcc but no GPU. Unpack it on an
+# x86-64 Linux machine with an NVIDIA driver and the C library that this script names at its end (GLIBC), and run `./run.sh`
+# as any user: it needs no compiler and no network, and writes in its own folder alone. With python3 it measures whole models,
+# with torch and transformers it measures them beside ours. It prints one table at the end.
 #
 # usage: gpu-bundle.sh [ARCHIVE]      default target/gpu-bundle.tar.xz; $PROFILE names another profile than release
 set -euo pipefail
@@ -13,14 +14,15 @@ limit=$((48 << 20))
 # Tests of kernels and of whole models; a program under test is found by its path at build time, so the command's are not here.
 tests=(ops golden editing)
 
-mkdir -p "$root/target"
+mkdir -p "$root/target" "$(dirname "$archive")"
 stage=$(mktemp -d -p "$root/target")
 trap 'rm -rf "$stage"' EXIT
 bundle=$stage/toedit-gpu
 mkdir -p "$bundle/bin"
 
 cd "$root"
-features=(--features cuda,emulator --profile "$profile")
+# Not the emulator: there its tests run without a GPU.
+features=(--features cuda --profile "$profile")
 cargo build "${features[@]}" --message-format=json-render-diagnostics --bin toedit >"$stage/built"
 cargo test "${features[@]}" --no-run --message-format=json-render-diagnostics "${tests[@]/#/--test=}" >>"$stage/built"
 cargo bench "${features[@]}" --no-run --message-format=json-render-diagnostics --bench kernels >>"$stage/built"
@@ -39,13 +41,12 @@ cp -r assets "$bundle/"
 cp -r tests/data/golden "$bundle/tests/data/"
 cp -r benches/peers "$bundle/benches/"
 git describe --always --dirty >"$bundle/VERSION"
-# Where the tests look for their files.
-echo "$root" >"$bundle/ROOT"
 install -m 755 scripts/gpu-run.sh "$bundle/run.sh"
 
 tar -C "$stage" -cJf "$archive" toedit-gpu
 size=$(stat -c %s "$archive")
-echo "$archive: $size bytes"
+needs=$(objdump -T "$bundle"/bin/* | grep -oE '\b(GLIBC|GLIBCXX|CXXABI)_[0-9.]+' | sort -uV | awk -F_ '{ last[$1] = $0 } END { for (l in last) print last[l] }' | sort)
+echo "$archive: $size bytes; needs" $needs
 if [ "$size" -gt "$limit" ]; then
     echo "larger than $limit bytes" >&2
     exit 1

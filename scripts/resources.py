@@ -1,10 +1,14 @@
 #!/usr/bin/env python3
 """Tabulates what each kernel takes on each architecture, as ptxas reported it in the last build with feature `cuda`.
 
-usage: resources.py [--write | --check]   prints the table; writes benches/RESOURCES.md; fails where that file differs or
-a kernel spills registers.
+usage: resources.py [--write | --check] [RESOURCES.TXT]
+
+Prints the table; writes benches/RESOURCES.md; fails where that file differs. All of them fail where a kernel spills
+registers or lacks one of the default architectures. The report is the newest that the build wrote, unless one is named.
 """
 
+import argparse
+import os
 import re
 import sys
 from collections import defaultdict
@@ -12,6 +16,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "benches/RESOURCES.md"
+# What a build compiles where $TOEDIT_CUDA_ARCHS is not set.
+ARCHITECTURES = ["sm_80", "sm_86", "sm_89", "sm_90a"]
 HEADING = """# What the kernels take
 
 Registers of a thread, as nvcc 13.0's ptxas reports them; nothing spills. Shared memory is given at the launch.
@@ -23,11 +29,12 @@ SPILLS = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) b
 REGISTERS = re.compile(r"Used (\d+) registers")
 
 
-def report() -> str:
+def newest_report() -> str:
     """What ptxas said in the newest build."""
-    found = list((ROOT / "target").glob("*/build/toedit-*/out/resources.txt"))
+    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+    found = list(target.glob("*/build/toedit-*/out/resources.txt"))
     if not found:
-        sys.exit("no build with --features cuda under target/")
+        sys.exit(f"no build with --features cuda under {target}")
     return max(found, key=lambda path: path.stat().st_mtime).read_text(encoding="utf-8")
 
 
@@ -47,25 +54,32 @@ def resources(text: str) -> tuple[dict[str, dict[str, int]], list[str]]:
 
 def table(registers: dict[str, dict[str, int]]) -> str:
     """The page's table."""
-    architectures = sorted({name for row in registers.values() for name in row})
-    lines = ["| kernel | " + " | ".join(architectures) + " |", "|---" * (len(architectures) + 1) + "|"]
+    lines = ["| kernel | " + " | ".join(ARCHITECTURES) + " |", "|---" * (len(ARCHITECTURES) + 1) + "|"]
     for kernel, row in sorted(registers.items()):
-        lines.append(f"| {kernel} | " + " | ".join(str(row.get(name, "–")) for name in architectures) + " |")
+        lines.append(f"| {kernel} | " + " | ".join(str(row[name]) for name in ARCHITECTURES) + " |")
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     """Prints, writes or checks."""
-    registers, spilling = resources(report())
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--write", action="store_true")
+    mode.add_argument("--check", action="store_true")
+    parser.add_argument("report", nargs="?", type=Path, metavar="RESOURCES.TXT")
+    args = parser.parse_args()
+    registers, spilling = resources(args.report.read_text(encoding="utf-8") if args.report else newest_report())
     if spilling:
         sys.exit("registers spill:\n" + "\n".join(spilling))
+    missing = sorted({name for row in registers.values() for name in ARCHITECTURES if name not in row})
+    if missing or not registers:
+        sys.exit(f"not compiled for all of {', '.join(ARCHITECTURES)}: build without $TOEDIT_CUDA_ARCHS")
     page = HEADING + table(registers)
-    mode = sys.argv[1] if len(sys.argv) > 1 else ""
-    if mode == "--write":
+    if args.write:
         PAGE.write_text(page, encoding="utf-8")
-    elif mode == "--check" and PAGE.read_text(encoding="utf-8") != page:
+    elif args.check and PAGE.read_text(encoding="utf-8") != page:
         sys.exit(f"{PAGE.name} is out of date: run scripts/resources.py --write")
-    else:
+    elif not args.check:
         print(table(registers), end="")
 
 

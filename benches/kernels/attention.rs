@@ -50,47 +50,45 @@ fn bench_type<E: Element>(criterion: &mut Criterion, tokens: usize) {
 
 #[cfg(feature = "cuda")]
 mod device {
-    use std::time::Instant;
-
-    use toedit::device::{Device, Kernels, Queue, View};
+    use toedit::device::{Kernels, Queue, View};
     use toedit::ops::attention::Tiles;
 
     use super::*;
     use crate::common::arms;
+    use crate::gpu::{self, SHAPES};
 
-    /// Tokens of a pack, in documents of equal length.
-    const TOKENS: usize = 16_384;
     /// Rows whose outputs are compared: what comes later changes no bit of them.
     const CHECKED: usize = 200;
 
     pub fn bench(criterion: &mut Criterion) {
-        for queue in arms::devices().into_iter().filter(|queue| queue.device() != Device::Emulator) {
-            for head_dim in [64, 128] {
+        let shapes = &SHAPES.attention;
+        for queue in gpu::devices() {
+            for &head_dim in &shapes.head_dims {
                 let attention = Attention {
-                    heads: 2048 / head_dim,
-                    kv_heads: 8,
+                    heads: shapes.width / head_dim,
+                    kv_heads: shapes.kv_heads,
                     head_dim,
                     scale: 1.0 / (head_dim as f32).sqrt(),
                 };
-                for length in [128, 512, 2048, 8192] {
+                for &length in &shapes.lengths {
                     bench_type::<bf16>(criterion, &queue, attention, length);
+                    bench_type::<f32>(criterion, &queue, attention, length);
                 }
-                bench_type::<f32>(criterion, &queue, attention, 2048);
             }
         }
     }
 
     fn bench_type<E: Kernels>(criterion: &mut Criterion, queue: &Queue, attention: Attention, length: usize) {
-        let (q_len, kv_len) = (attention.q_len(), attention.kv_len());
-        let rows = samples::values::<E>(3, TOKENS * (q_len + 2 * kv_len));
-        let cu_seqlens: Vec<usize> = (0..=TOKENS).step_by(length).collect();
-        let mut tiles = Tiles::new(queue, TOKENS).unwrap();
+        let (tokens, q_len, kv_len) = (SHAPES.attention.tokens, attention.q_len(), attention.kv_len());
+        let rows = samples::values::<E>(3, tokens * (q_len + 2 * kv_len));
+        let cu_seqlens: Vec<usize> = (0..=tokens).step_by(length).collect();
+        let mut tiles = Tiles::new(queue, tokens).unwrap();
         tiles.write::<E>(queue, &attention, &cu_seqlens).unwrap();
         let qkv = arms::upload::<E>(queue, q_len + 2 * kv_len, &rows);
-        let out = arms::output::<E>(queue, TOKENS, q_len);
-        let forward = || attention.forward_on(queue, out.view(), View::none(), qkv.view(), &tiles).unwrap();
+        let out = arms::output::<E>(queue, tokens, q_len);
+        let forward = || attention.forward_on(queue, out.view(), View::none(), qkv.view(), &tiles);
 
-        forward();
+        forward().unwrap();
         let checked = CHECKED.min(length);
         let (q, kv): (Vec<_>, Vec<_>) =
             rows.chunks_exact(q_len + 2 * kv_len).take(checked).map(|row| row.split_at(q_len)).unzip();
@@ -100,17 +98,11 @@ mod device {
         tolerance::assert_within("attention", outputs, &expected, limit);
 
         // Two products of 2·D operations for each pair of a token and one that it sees.
-        let pairs = TOKENS / length * length * (length + 1) / 2;
+        let pairs = tokens / length * length * (length + 1) / 2;
         let mut group = criterion.benchmark_group(format!("attention/{}", queue.device()));
         group.throughput(Throughput::Elements((4 * pairs * q_len) as u64));
         group.bench_function(format!("{}/{}/{length}", E::NAME, attention.head_dim), |bencher| {
-            bencher.iter_custom(|launches| {
-                queue.synchronize().unwrap();
-                let start = Instant::now();
-                (0..launches).for_each(|_| forward());
-                queue.synchronize().unwrap();
-                start.elapsed()
-            });
+            gpu::time(bencher, queue, forward);
         });
     }
 }

@@ -1,13 +1,11 @@
 //! The ops that are bound by memory, on a GPU; the throughput is in bytes moved. A copy comes first: what there is to
 //! reach.
 
-use std::time::Instant;
-
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput};
 use half::bf16;
 use toedit::Result;
-use toedit::device::{Device, Matrix, Queue, Rows};
+use toedit::device::{Matrix, Queue, Rows};
 use toedit::model::config::{Activation, NormKind, Rope, RopeScaling};
 use toedit::ops::activation::activate_on;
 use toedit::ops::elementwise::convert_on;
@@ -17,19 +15,17 @@ use toedit::ops::rope::Rotary;
 
 use crate::common::oracle::{self, Expected};
 use crate::common::{arms, samples, tolerance};
+use crate::gpu::{self, SHAPES};
 
-/// Tokens of a pack: more bytes than a GPU's cache holds.
-const ROWS: usize = 16_384;
-const HIDDEN: [usize; 3] = [768, 2048, 4096];
 const HEAD_DIM: usize = 64;
 
 type Group<'a> = BenchmarkGroup<'a, WallTime>;
 
 pub fn bench(criterion: &mut Criterion) {
-    for queue in arms::devices().into_iter().filter(|queue| queue.device() != Device::Emulator) {
+    for queue in gpu::devices() {
         let mut group = criterion.benchmark_group(format!("bandwidth/{}", queue.device()));
-        for width in HIDDEN {
-            let x = arms::upload::<f32>(&queue, width, &samples::values::<f32>(1, ROWS * width));
+        for &width in &SHAPES.bandwidth.widths {
+            let x = arms::upload::<f32>(&queue, width, &samples::values::<f32>(1, rows() * width));
             copy(&mut group, &queue, &x);
             norms(&mut group, &queue, &x);
             embedding(&mut group, &queue, &x);
@@ -37,6 +33,11 @@ pub fn bench(criterion: &mut Criterion) {
             gate(&mut group, &queue, width);
         }
     }
+}
+
+/// Tokens of a pack.
+fn rows() -> usize {
+    SHAPES.bandwidth.rows
 }
 
 /// Times launches end to end, `bytes` moved by each value of a matrix.
@@ -47,33 +48,25 @@ fn time(
     (width, bytes): (usize, usize),
     launch: impl Fn() -> Result<()>,
 ) {
-    group.throughput(Throughput::Bytes((ROWS * width * bytes) as u64));
-    group.bench_function(format!("{name}/{width}"), |bencher| {
-        bencher.iter_custom(|launches| {
-            queue.synchronize().unwrap();
-            let start = Instant::now();
-            (0..launches).for_each(|_| launch().unwrap());
-            queue.synchronize().unwrap();
-            start.elapsed()
-        });
-    });
+    group.throughput(Throughput::Bytes((rows() * width * bytes) as u64));
+    group.bench_function(format!("{name}/{width}"), |bencher| gpu::time(bencher, queue, &launch));
 }
 
 /// Runs an op once and compares its last row.
 fn check(queue: &Queue, launch: impl Fn() -> Result<()>, out: Rows<'_, bf16>, expected: &[Expected]) {
     launch().unwrap();
-    let row = out.rows(ROWS - 1..ROWS).read(queue).unwrap();
+    let row = out.rows(rows() - 1..rows()).read(queue).unwrap();
     tolerance::assert_within("last row", row, expected, tolerance::stored::<bf16>(expected.len(), 1));
 }
 
 /// The values of the last row.
 fn last<E: toedit::tensor::Element>(queue: &Queue, matrix: &Matrix<E>) -> Vec<f32> {
-    matrix.view().rows(ROWS - 1..ROWS).read(queue).unwrap()
+    matrix.view().rows(rows() - 1..rows()).read(queue).unwrap()
 }
 
 fn copy(group: &mut Group, queue: &Queue, x: &Matrix<f32>) {
     let width = x.view().width;
-    let out = Matrix::<f32>::new(queue, ROWS, width).unwrap();
+    let out = Matrix::<f32>::new(queue, rows(), width).unwrap();
     let launch = || convert_on(queue, x.view(), out.view());
     launch().unwrap();
     tolerance::assert_same_bits("copy", &last(queue, &out), &last(queue, x));
@@ -84,7 +77,7 @@ fn norms(group: &mut Group, queue: &Queue, x: &Matrix<f32>) {
     let width = x.view().width;
     let values = samples::values::<f32>(2, width);
     let weight = queue.upload(&values).unwrap();
-    let out = Matrix::<bf16>::new(queue, ROWS, width).unwrap();
+    let out = Matrix::<bf16>::new(queue, rows(), width).unwrap();
     for (kind, name) in [(NormKind::Rms, "rms_norm"), (NormKind::Layer, "layer_norm")] {
         let norm = Norm { kind, eps: 1e-5, weight: Some(&weight), bias: None };
         let launch = || norm.forward_on(queue, x.view(), None, out.view());
@@ -98,9 +91,9 @@ fn embedding(group: &mut Group, queue: &Queue, x: &Matrix<f32>) {
     const VOCABULARY: usize = 50_257;
     let width = x.view().width;
     let table = arms::upload::<bf16>(queue, width, &samples::values::<bf16>(3, VOCABULARY * width));
-    let ids = samples::ids(4, ROWS, VOCABULARY);
-    let row = table.view().rows(ids[ROWS - 1] as usize..ids[ROWS - 1] as usize + 1).read(queue).unwrap();
-    let (ids, out) = (queue.upload(&ids).unwrap(), Matrix::<f32>::new(queue, ROWS, width).unwrap());
+    let ids = samples::ids(4, rows(), VOCABULARY);
+    let row = table.view().rows(ids[rows() - 1] as usize..ids[rows() - 1] as usize + 1).read(queue).unwrap();
+    let (ids, out) = (queue.upload(&ids).unwrap(), Matrix::<f32>::new(queue, rows(), width).unwrap());
     let launch = || embed_on(queue, table.view(), None, ids.view(), ids.view(), out.view());
     launch().unwrap();
     tolerance::assert_same_bits("embedding", &last(queue, &out), &row);
@@ -110,12 +103,12 @@ fn embedding(group: &mut Group, queue: &Queue, x: &Matrix<f32>) {
 /// Rotations and norms of queries and keys in place.
 fn heads(group: &mut Group, queue: &Queue, width: usize) {
     let rope = Rope { rotary_dim: HEAD_DIM, theta: 10_000.0, scaling: RopeScaling::None };
-    let rotary = Rotary::new(&rope, ROWS).upload(queue).unwrap();
-    let positions = queue.upload(&(0..ROWS as u32).collect::<Vec<_>>()).unwrap();
-    let x = arms::upload::<bf16>(queue, width, &samples::values::<bf16>(5, ROWS * width));
+    let rotary = Rotary::new(&rope, rows()).upload(queue).unwrap();
+    let positions = queue.upload(&(0..rows() as u32).collect::<Vec<_>>()).unwrap();
+    let x = arms::upload::<bf16>(queue, width, &samples::values::<bf16>(5, rows() * width));
     let row = last(queue, &x);
     let frequencies = rope.inverse_frequencies();
-    let rotated = |head| oracle::rotate(head, &frequencies, ROWS - 1);
+    let rotated = |head| oracle::rotate(head, &frequencies, rows() - 1);
     let expected: Vec<_> = row.chunks_exact(HEAD_DIM).flat_map(rotated).collect();
     let launch = || rotary.apply_on(queue, x.view(), HEAD_DIM, positions.view());
     check(queue, launch, x.view(), &expected);
@@ -132,8 +125,8 @@ fn heads(group: &mut Group, queue: &Queue, width: usize) {
 
 fn gate(group: &mut Group, queue: &Queue, width: usize) {
     let [gate, up] =
-        [6, 7].map(|seed| arms::upload::<bf16>(queue, width, &samples::values::<bf16>(seed, ROWS * width)));
-    let out = Matrix::<bf16>::new(queue, ROWS, width).unwrap();
+        [6, 7].map(|seed| arms::upload::<bf16>(queue, width, &samples::values::<bf16>(seed, rows() * width)));
+    let out = Matrix::<bf16>::new(queue, rows(), width).unwrap();
     let rows = (last(queue, &gate), last(queue, &up));
     for (activation, name) in [(Activation::Silu, "swiglu"), (Activation::GeluTanh, "geglu")] {
         let launch = || activate_on(queue, activation, gate.view(), Some(up.view()), out.view());

@@ -52,81 +52,115 @@ fn statistics(logits: &[f32], target: usize) -> Statistics {
 
 #[cfg(feature = "cuda")]
 mod device {
-    use criterion::{Criterion, Throughput};
+    use criterion::measurement::WallTime;
+    use criterion::{BenchmarkGroup, Criterion, Throughput};
     use half::bf16;
-    use toedit::device::{Matrix, Queue};
+    use toedit::Result;
+    use toedit::device::{Buffer, Matrix, Queue};
     use toedit::edit::{EditConfig, Rule, Sampler};
     use toedit::ops::edit::{Batch, Classes, Edit, Origin, Outcome, ROOM};
     use toedit::ops::head::Scores;
 
-    use super::{SAMPLERS, VOCABULARY};
     use crate::common::{arms, samples};
+    use crate::gpu::{self, SHAPES};
 
-    const ROWS: usize = 8192;
-    const HIDDEN: usize = 2048;
+    const SAMPLERS: [Sampler; 4] =
+        [Sampler::TopK(64), Sampler::TopP(0.95), Sampler::Full, Sampler::Rejection];
     const TEMPERATURE: f64 = 1.5;
 
     pub fn bench(criterion: &mut Criterion) {
-        for queue in
-            arms::devices().into_iter().filter(|queue| matches!(queue.device(), toedit::Device::Cuda(_)))
-        {
-            bench_on(criterion, &queue).expect("a working GPU");
+        for queue in gpu::devices() {
+            for &weight in &SHAPES.head.weights {
+                let inputs = Inputs::new(&queue, weight).expect("a working GPU");
+                let mut group = criterion.benchmark_group(format!("edit/{}", queue.device()));
+                group.throughput(Throughput::Elements(SHAPES.head.rows as u64));
+                inputs.bench_head(&mut group, &queue).expect("a working GPU");
+                for sampler in SAMPLERS {
+                    inputs.bench_edit(&mut group, &queue, sampler).expect("a working GPU");
+                }
+            }
         }
     }
 
-    fn bench_on(criterion: &mut Criterion, queue: &Queue) -> toedit::Result<()> {
-        let hidden: Matrix<bf16> = arms::upload(queue, HIDDEN, &samples::values::<bf16>(1, ROWS * HIDDEN));
-        let weight: Matrix<bf16> =
-            arms::upload(queue, HIDDEN, &samples::values::<bf16>(2, VOCABULARY * HIDDEN));
-        let targets = queue.upload(&samples::ids(3, ROWS, VOCABULARY))?;
-        let mut classes = Classes::new(queue, VOCABULARY)?;
-        classes.add(queue, |_| true)?;
+    /// A head and a batch of rows for it.
+    struct Inputs {
+        hidden: Matrix<bf16>,
+        weight: Matrix<bf16>,
+        targets: Buffer<u32>,
+        classes: Classes,
+        origins: Vec<Origin>,
+        /// The names of its benches start with it.
+        shape: String,
+    }
 
-        let mut group = criterion.benchmark_group("edit");
-        group.throughput(Throughput::Elements(ROWS as u64));
-        for sampler in SAMPLERS.map(Some).into_iter().chain([None]) {
-            let tempered = (sampler == Some(Sampler::Rejection)).then_some(TEMPERATURE as f32);
-            let scores = Scores::new(queue, ROWS, VOCABULARY, false, tempered)?;
-            let batch = Batch {
-                hidden: hidden.view(),
-                weight: weight.view(),
-                targets: targets.view(),
-                scores: &scores,
-            };
+    impl Inputs {
+        fn new(queue: &Queue, [vocabulary, width]: [usize; 2]) -> Result<Self> {
+            let rows = SHAPES.head.rows;
+            let mut classes = Classes::new(queue, vocabulary)?;
+            classes.add(queue, |_| true)?;
+            Ok(Self {
+                hidden: arms::upload(queue, width, &samples::values::<bf16>(1, rows * width)),
+                weight: arms::upload(queue, width, &samples::values::<bf16>(2, vocabulary * width)),
+                targets: queue.upload(&samples::ids(3, rows, vocabulary))?,
+                classes,
+                origins: (0..rows).map(origin).collect(),
+                shape: format!("bf16/{rows}x{vocabulary}x{width}"),
+            })
+        }
+
+        fn batch<'a>(&'a self, scores: &'a Scores) -> Batch<'a, bf16> {
+            let [hidden, weight] = [self.hidden.view(), self.weight.view()];
+            Batch { hidden, weight, targets: self.targets.view(), scores }
+        }
+
+        fn bench_head(&self, group: &mut BenchmarkGroup<'_, WallTime>, queue: &Queue) -> Result<()> {
+            let scores = Scores::new(queue, self.targets.len(), self.weight.view().rows, false, None)?;
+            group.bench_function(format!("{}/head alone", self.shape), |bencher| {
+                gpu::time(bencher, queue, || score(queue, &self.batch(&scores)));
+            });
+            Ok(())
+        }
+
+        fn bench_edit(
+            &self,
+            group: &mut BenchmarkGroup<'_, WallTime>,
+            queue: &Queue,
+            sampler: Sampler,
+        ) -> Result<()> {
+            let (rows, vocabulary) = (self.targets.len(), self.weight.view().rows);
+            let tempered = (sampler == Sampler::Rejection).then_some(TEMPERATURE as f32);
+            let scores = Scores::new(queue, rows, vocabulary, false, tempered)?;
             let config = EditConfig::from_rules(vec!["p>=0:resample".parse::<Rule>()?]);
-            let config = config.with_sampler(sampler.unwrap_or_default())?.with_temperature(TEMPERATURE)?;
-            let edit = Edit::new(queue, &config, VOCABULARY, ROWS, ROOM)?;
+            let config = config.with_sampler(sampler)?.with_temperature(TEMPERATURE)?;
+            let edit = Edit::new(queue, &config, vocabulary, rows, ROOM)?;
+            let batch = self.batch(&scores);
             let run = || {
-                scores.score(queue, batch.hidden, batch.weight, batch.targets)?;
-                if sampler.is_some() {
-                    edit.launch(queue, &batch, &origins(), &classes)?;
-                }
-                queue.synchronize()
+                score(queue, &batch)?;
+                edit.launch(queue, &batch, &self.origins, &self.classes)
             };
             run()?;
-            if sampler.is_some() {
-                let outcomes = edit.read(queue, &queue.mark()?, ROWS)?;
-                let drawn =
-                    outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Drawn { .. })).count();
-                assert_eq!(drawn, ROWS.div_ceil(10));
-            }
-            let name = sampler.map_or("the head alone".to_owned(), |sampler| format!("{sampler:?}"));
-            group.bench_function(format!("head and edit/{name}"), |bencher| {
-                bencher.iter(|| run().expect("a working GPU"));
+            let outcomes = edit.read(queue, &queue.mark()?, rows)?;
+            let drawn = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Drawn { .. })).count();
+            assert_eq!(drawn, rows.div_ceil(10));
+            group.bench_function(format!("{}/{sampler:?}", self.shape), |bencher| {
+                gpu::time(bencher, queue, run);
             });
+            Ok(())
         }
-        Ok(())
+    }
+
+    fn score(queue: &Queue, batch: &Batch<'_, bf16>) -> Result<()> {
+        batch.scores.score(queue, batch.hidden, batch.weight, batch.targets)
     }
 
     /// A tenth of the rows may be edited.
-    fn origins() -> Vec<Origin> {
-        let origin = |row: usize| Origin {
+    fn origin(row: usize) -> Origin {
+        Origin {
             stream: row as u64,
             position: 0,
             class: 0,
             editable: row.is_multiple_of(10),
             droppable: true,
-        };
-        (0..ROWS).map(origin).collect()
+        }
     }
 }

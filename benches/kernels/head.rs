@@ -57,49 +57,40 @@ fn check(hidden: &[f32], weights: &[f32], target: u32, scored: Scored, entropy: 
 
 #[cfg(feature = "cuda")]
 mod device {
-    use std::time::Instant;
-
-    use toedit::device::{Device, Kernels, Queue};
+    use toedit::device::{Kernels, Queue};
     use toedit::ops::head::Scores;
 
     use super::*;
     use crate::common::arms;
-
-    const ROWS: usize = 8192;
-    /// Vocabulary and hidden size of GPT-2 and of Llama-3.2-1B.
-    const WEIGHTS: [[usize; 2]; 2] = [[50_257, 768], [128_256, 2048]];
+    use crate::gpu::{self, SHAPES};
 
     pub fn bench(criterion: &mut Criterion) {
-        for queue in arms::devices().into_iter().filter(|queue| queue.device() != Device::Emulator) {
-            WEIGHTS.into_iter().for_each(|shape| bench_type::<bf16>(criterion, &queue, shape));
-            bench_type::<f32>(criterion, &queue, WEIGHTS[0]);
+        let weights = &SHAPES.head.weights;
+        for queue in gpu::devices() {
+            weights.iter().for_each(|shape| bench_type::<bf16>(criterion, &queue, *shape));
+            bench_type::<f32>(criterion, &queue, weights[0]);
         }
     }
 
     fn bench_type<E: Kernels>(criterion: &mut Criterion, queue: &Queue, [vocabulary, width]: [usize; 2]) {
-        let values = samples::values::<E>(1, ROWS * width);
+        let rows = SHAPES.head.rows;
+        let values = samples::values::<E>(1, rows * width);
         let weights = samples::values::<E>(2, vocabulary * width);
-        let ids = samples::ids(3, ROWS, vocabulary);
+        let ids = samples::ids(3, rows, vocabulary);
         let hidden = arms::upload::<E>(queue, width, &values);
         let weight = arms::upload::<E>(queue, width, &weights);
         let targets = queue.upload(&ids).unwrap();
         let mut group = criterion.benchmark_group(format!("head/{}", queue.device()));
-        group.throughput(Throughput::Elements(2 * (ROWS * vocabulary * width) as u64));
+        group.throughput(Throughput::Elements(2 * (rows * vocabulary * width) as u64));
         for entropy in [false, true] {
-            let scores = Scores::new(queue, ROWS, vocabulary, entropy, None).unwrap();
-            let score = || scores.score(queue, hidden.view(), weight.view(), targets.view()).unwrap();
-            score();
+            let scores = Scores::new(queue, rows, vocabulary, entropy, None).unwrap();
+            let score = || scores.score(queue, hidden.view(), weight.view(), targets.view());
+            score().unwrap();
             let scored = scores.read(queue, &queue.mark().unwrap(), 1).unwrap()[0];
             check(&values[..width], &weights, ids[0], scored, entropy);
             let name = if entropy { "statistics and entropy" } else { "statistics" };
-            group.bench_function(format!("{}/{ROWS}x{vocabulary}x{width}/{name}", E::NAME), |bencher| {
-                bencher.iter_custom(|launches| {
-                    queue.synchronize().unwrap();
-                    let start = Instant::now();
-                    (0..launches).for_each(|_| score());
-                    queue.synchronize().unwrap();
-                    start.elapsed()
-                });
+            group.bench_function(format!("{}/{rows}x{vocabulary}x{width}/{name}", E::NAME), |bencher| {
+                gpu::time(bencher, queue, score);
             });
         }
     }

@@ -39,56 +39,45 @@ fn bench_type<E: Element>(criterion: &mut Criterion, [rows, n, k]: [usize; 3]) {
 /// What the model calls, which may be a vendor's library, and our kernel.
 #[cfg(feature = "cuda")]
 mod device {
-    use std::time::Instant;
-
     use criterion::measurement::WallTime;
     use criterion::{BenchmarkGroup, BenchmarkId};
     use toedit::Result;
-    use toedit::device::{Device, Kernels, Queue, View};
+    use toedit::device::{Kernels, Queue, View};
     use toedit::ops::matmul::{Layout, multiply_on, product};
 
     use super::*;
     use crate::common::arms;
+    use crate::gpu::{self, SHAPES};
 
-    /// Rows of a pack.
-    const ROWS: usize = 8192;
-    /// Outputs and inputs of GPT-2's and Llama-3.2-1B's layers.
-    const WEIGHTS: [[usize; 2]; 4] = [[2304, 768], [768, 3072], [8192, 2048], [2048, 8192]];
     /// Rows whose outputs are compared.
     const CHECKED: usize = 3;
 
     pub fn bench(criterion: &mut Criterion) {
-        for queue in arms::devices().into_iter().filter(|queue| queue.device() != Device::Emulator) {
+        let weights = &SHAPES.matmul.weights;
+        for queue in gpu::devices() {
             let mut group = criterion.benchmark_group(format!("matmul/{}", queue.device()));
-            WEIGHTS.into_iter().for_each(|shape| bench_type::<f32>(&mut group, &queue, shape));
-            WEIGHTS.into_iter().for_each(|shape| bench_type::<bf16>(&mut group, &queue, shape));
+            weights.iter().for_each(|shape| bench_type::<f32>(&mut group, &queue, *shape));
+            weights.iter().for_each(|shape| bench_type::<bf16>(&mut group, &queue, *shape));
         }
     }
 
     fn bench_type<E: Kernels>(group: &mut BenchmarkGroup<'_, WallTime>, queue: &Queue, [n, k]: [usize; 2]) {
-        let (a, w) = (samples::values::<E>(1, ROWS * k), samples::values::<E>(2, n * k));
+        let rows = SHAPES.matmul.rows;
+        let (a, w) = (samples::values::<E>(1, rows * k), samples::values::<E>(2, n * k));
         let (x, weight) = (arms::upload::<E>(queue, k, &a), arms::upload::<E>(queue, k, &w));
-        let out = arms::output::<E>(queue, ROWS, n);
+        let out = arms::output::<E>(queue, rows, n);
         let (x, weight) = (x.view(), weight.view());
         let ours = || multiply_on(queue, Layout::Nt, x, weight, View::none(), out.view());
         let models = || product(queue, x, weight, None, out.view());
-        group.throughput(Throughput::Elements(2 * (ROWS * n * k) as u64));
+        group.throughput(Throughput::Elements(2 * (rows * n * k) as u64));
         let ways: [(&str, &dyn Fn() -> Result<()>); 2] = [("kernel", &ours), ("model", &models)];
         for (name, run) in ways {
             run().unwrap();
             let found = out.first(CHECKED).read(queue).unwrap();
             let expected = oracle::matmul(&a[..CHECKED * k], &w, k);
             tolerance::assert_within("matmul", found, &expected, tolerance::stored::<E>(k, 1));
-            let id = BenchmarkId::new(format!("{}/{name}", E::NAME), format!("{ROWS}x{n}x{k}"));
-            group.bench_function(id, |bencher| {
-                bencher.iter_custom(|launches| {
-                    queue.synchronize().unwrap();
-                    let start = Instant::now();
-                    (0..launches).for_each(|_| run().unwrap());
-                    queue.synchronize().unwrap();
-                    start.elapsed()
-                });
-            });
+            let id = BenchmarkId::new(format!("{}/{name}", E::NAME), format!("{rows}x{n}x{k}"));
+            group.bench_function(id, |bencher| gpu::time(bencher, queue, run));
         }
     }
 }

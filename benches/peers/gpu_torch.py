@@ -9,17 +9,15 @@ import argparse
 import json
 import statistics
 import time
+from pathlib import Path
 
 import torch
 
 DEVICE = "cuda"
 # Rows at a time whose logits are held in fp32.
 CHUNK = 2048
-ROWS = 8192
-# Vocabulary and hidden size of GPT-2, Qwen2.5-0.5B, SmolLM2-1.7B, Llama-3.2-1B and Llama-3-8B.
-HEADS = [(50257, 768), (151936, 896), (49152, 2048), (128256, 2048), (128256, 4096)]
-# Outputs and inputs of GPT-2's and Llama-3.2-1B's layers.
-PRODUCTS = [(2304, 768), (768, 3072), (8192, 2048), (2048, 8192)]
+# What our own benches measure.
+SHAPES = json.loads((Path(__file__).parent / "shapes.json").read_text())
 REPEATS = 20
 TOP_K = 64
 
@@ -57,61 +55,67 @@ def log_probabilities(x, weight, targets):
     return torch.cat(parts)
 
 
-def resample(x, weight):
-    """A draw from the best TOP_K of each row."""
+def resample(x, weight, step):
+    """The softmax of each row, and a draw from the best TOP_K of every step-th."""
     for rows in x.split(CHUNK):
-        logits = (rows @ weight.T).float()
-        values, ids = logits.softmax(1).topk(TOP_K)
+        values, ids = (rows @ weight.T).float().softmax(1)[::step].topk(TOP_K)
         ids.gather(1, torch.multinomial(values, 1))
 
 
 def heads():
-    for vocabulary, d in HEADS:
-        x = torch.randn(ROWS, d, device=DEVICE, dtype=torch.bfloat16)
+    rows = SHAPES["head"]["rows"]
+    for vocabulary, d in SHAPES["head"]["weights"]:
+        x = torch.randn(rows, d, device=DEVICE, dtype=torch.bfloat16)
         weight = torch.randn(vocabulary, d, device=DEVICE, dtype=torch.bfloat16) * 0.05
-        targets = torch.randint(vocabulary, (ROWS,), device=DEVICE)
-        shape = f"{ROWS}x{vocabulary}x{d}"
-        out = torch.empty(ROWS, vocabulary, device=DEVICE, dtype=torch.bfloat16)
-        flops = 2 * ROWS * d * vocabulary
-        tell(f"product {shape}", lambda: torch.mm(x, weight.T, out=out), flops=flops)
+        targets = torch.randint(vocabulary, (rows,), device=DEVICE)
+        shape = f"{rows}x{vocabulary}x{d}"
+        out = torch.empty(rows, vocabulary, device=DEVICE, dtype=torch.bfloat16)
+        flops = 2 * rows * d * vocabulary
+        tell(f"product/{shape}", lambda: torch.mm(x, weight.T, out=out), flops=flops)
         del out
-        tell(f"log-softmax {shape}", lambda: log_probabilities(x, weight, targets), flops=flops)
-        tell(f"topk {shape}", lambda: resample(x, weight), flops=flops)
+        tell(f"log-softmax/{shape}", lambda: log_probabilities(x, weight, targets), flops=flops)
+        for what, step in [("draws", 1), ("draws of a tenth", 10)]:
+            tell(f"{what}/{shape}", lambda: resample(x, weight, step), flops=flops)
+
+
+def peak():
+    """The rate of a large product: what the floors of scoring are computed from."""
+    x, y = torch.randn(2, 8192, 8192, device=DEVICE, dtype=torch.bfloat16)
+    tell("peak", lambda: x @ y, flops=2 * 8192**3)
 
 
 def products():
-    for n, k in PRODUCTS:
-        x = torch.randn(ROWS, k, device=DEVICE, dtype=torch.bfloat16)
+    """The products of a model's layers."""
+    rows = SHAPES["matmul"]["rows"]
+    for n, k in SHAPES["matmul"]["weights"]:
+        x = torch.randn(rows, k, device=DEVICE, dtype=torch.bfloat16)
         weight = torch.randn(n, k, device=DEVICE, dtype=torch.bfloat16)
-        out = torch.empty(ROWS, n, device=DEVICE, dtype=torch.bfloat16)
-        tell(f"product {ROWS}x{n}x{k}", lambda: torch.mm(x, weight.T, out=out), flops=2 * ROWS * n * k)
+        out = torch.empty(rows, n, device=DEVICE, dtype=torch.bfloat16)
+        tell(f"product/{rows}x{n}x{k}", lambda: torch.mm(x, weight.T, out=out), flops=2 * rows * n * k)
 
 
 def attention():
-    """Grouped queries, 8 heads of keys and values, which are repeated before the clock starts."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    tokens, keys = 16384, 8
-    for size in [64, 128]:
-        count = 2048 // size
-        for length in [512, 2048, 8192]:
-            shape = (tokens // length, keys, length, size)
-            q = torch.randn(shape[0], count, length, size, device=DEVICE, dtype=torch.bfloat16)
-            k, v = (torch.randn(shape, device=DEVICE, dtype=torch.bfloat16) for _ in range(2))
-            k, v = (x.repeat_interleave(count // keys, 1) for x in (k, v))
-            flops = 2 * tokens * (length + 1) * count * size
+    sdpa, shapes = torch.nn.functional.scaled_dot_product_attention, SHAPES["attention"]
+    for size in shapes["head_dims"]:
+        for length in shapes["lengths"]:
+            batch, heads_count = shapes["tokens"] // length, shapes["width"] // size
+            q = torch.randn(batch, heads_count, length, size, device=DEVICE, dtype=torch.bfloat16)
+            k, v = torch.randn(2, batch, shapes["kv_heads"], length, size, device=DEVICE, dtype=torch.bfloat16)
             with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
-                sdpa = torch.nn.functional.scaled_dot_product_attention
-                tell(f"attention {size}/{length}", lambda: sdpa(q, k, v, is_causal=True), flops=flops)
+                tell(f"attention/{size}/{length}", lambda: sdpa(q, k, v, is_causal=True, enable_gqa=True))
 
 
 def memory():
-    for width in [768, 2048, 4096]:
-        x = torch.randn(2 * ROWS, width, device=DEVICE)
+    for width in SHAPES["bandwidth"]["widths"]:
+        x = torch.randn(SHAPES["bandwidth"]["rows"], width, device=DEVICE)
         y, weight = torch.empty_like(x), torch.ones(width, device=DEVICE)
-        norm = torch.compile(lambda x, weight: torch.nn.functional.rms_norm(x, x.shape[1:], weight, 1e-5).bfloat16())
-        tell(f"copy {width}", lambda: y.copy_(x), bytes=2 * x.nbytes)
-        tell(f"rms_norm {width}", lambda: norm(x, weight), bytes=3 * x.nbytes // 2)
+        tell(f"copy/{width}", lambda: y.copy_(x))
+        # As a model with a residual stream in fp32 computes it.
+        rms_norm = torch.nn.functional.rms_norm
+        norm = torch.compile(lambda x: rms_norm(x, (width,), weight, 1e-5).bfloat16(), dynamic=False)
+        tell(f"rms_norm/{width}", lambda: norm(x))
 
 
 def read(path):
@@ -186,6 +190,7 @@ def main():
     if args.command == "score":
         score(args)
     else:
+        peak()
         heads()
         products()
         attention()

@@ -19,7 +19,7 @@ pub fn smollm2() -> Option<PathBuf> {
         return Some(folder.into());
     }
     shared("models")?;
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = super::root();
     let target = root.join("target");
     fs::create_dir_all(&target).unwrap();
     // Test binaries run side by side: one makes the folder, the others wait.

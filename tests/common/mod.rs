@@ -10,9 +10,15 @@ pub mod samples;
 pub mod tolerance;
 
 use std::collections::BTreeMap;
+use std::env;
 use std::path::PathBuf;
 
 use safetensors::SafeTensors;
+
+/// The folder with the files of tests and benches: the source tree, or where binaries that were moved find its copy.
+pub fn root() -> PathBuf {
+    env::var_os("TOEDIT_ROOT").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into()).into()
+}
 
 /// The golden families.
 pub const FAMILIES: [&str; 10] =
@@ -27,7 +33,7 @@ pub struct Golden {
 
 impl Golden {
     pub fn load(family: &str) -> Self {
-        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/golden").join(family);
+        let folder = root().join("tests/data/golden").join(family);
         let bytes = std::fs::read(folder.join("expect.safetensors")).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();
         let words = |name: &str| -> Vec<[u8; 4]> {

@@ -6,9 +6,10 @@ use toedit::model::Config;
 use toedit::tokenizer::Tokenizer;
 
 use crate::common::editing::text;
+use crate::common::root;
 
 fn tiny() -> (Tokenizer, Vocabulary) {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/tiny");
+    let folder = root().join("assets/tiny");
     let tokenizer = Tokenizer::from_file(folder.join("tokenizer.json")).unwrap();
     let config = Config::from_file(&folder.join("config.json")).unwrap();
     let vocabulary = Vocabulary::new(&config, Some(&tokenizer));

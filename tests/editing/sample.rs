@@ -1,7 +1,7 @@
 //! The embedded model on its sample texts: encoding, aligning, editing, splicing, undoing.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use toedit::edit::provenance::revert_text;
 use toedit::edit::text::AlignedText;
@@ -11,9 +11,10 @@ use toedit::tokenizer::{Alignment, Tokenizer};
 use toedit::{Dtype, Model, ScoreConfig};
 
 use crate::common::editing::{IdDocument, edit_under, with_rules};
+use crate::common::root;
 
 fn assets(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("assets").join(name)
+    root().join("assets").join(name)
 }
 
 fn texts() -> Vec<String> {

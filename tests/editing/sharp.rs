@@ -11,6 +11,7 @@ use toedit::random::{Purpose, Stream};
 use toedit::{Dtype, Model, Scorer};
 
 use crate::common::editing::packed;
+use crate::common::root;
 
 /// Ids of the model.
 pub const VOCABULARY: u32 = 257;
@@ -28,7 +29,7 @@ pub struct Sharp {
 
 /// Made once.
 pub static SHARP: LazyLock<Sharp> = LazyLock::new(|| {
-    let model = sharpened(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/golden/llama"));
+    let model = sharpened(&root().join("tests/data/golden/llama"));
     let documents = write_documents(&model);
     Sharp { model, documents }
 });

@@ -1,7 +1,6 @@
 //! Editing text by the tokenizers of real models: any set of edits that the constraint allows, without a model.
 
 use std::cell::Cell;
-use std::path::PathBuf;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseResult, TestRunner};
@@ -13,6 +12,7 @@ use toedit::tokenizer::{Tokenizer, Utf8State};
 
 use crate::common::editing::text;
 use crate::common::folders::shared;
+use crate::common::root;
 
 /// How many edits of which kind the cases of a tokenizer made.
 #[derive(Debug, Default)]
@@ -62,7 +62,7 @@ struct Bench {
 
 impl Bench {
     fn new(tokenizer: Tokenizer) -> Self {
-        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("assets/tiny");
+        let folder = root().join("assets/tiny");
         let config = model::Config::from_file(&folder.join("config.json")).unwrap();
         let config = model::Config { vocab_size: tokenizer.len() + 60, special_ids: Vec::new(), ..config };
         let vocabulary = Vocabulary::new(&config, Some(&tokenizer));
@@ -220,7 +220,7 @@ fn qwen3() {
 
 #[test]
 fn tiny() {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("assets/tiny/tokenizer.json");
+    let path = root().join("assets/tiny/tokenizer.json");
     let tally = Bench::new(Tokenizer::from_file(path).unwrap()).run();
     assert!(tally.changed.get() > 5000 && tally.split.get() > 100, "{tally:?}");
 }

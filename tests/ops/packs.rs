@@ -1,17 +1,15 @@
 //! The forward pass over packs: a document's hidden states have the same bits alone and among a thousand others.
 
-use std::path::{Path, PathBuf};
-
 use half::bf16;
 use toedit::model::{Checkpoint, Config, Pack, Transformer, Weights};
 use toedit::tensor::Element;
 
-use crate::common::{samples, tolerance};
+use crate::common::{root, samples, tolerance};
 
 const LONGEST: usize = 150;
 
 fn transformer<E: Element>(family: &str) -> Transformer<E> {
-    let folder: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/golden").join(family);
+    let folder = root().join("tests/data/golden").join(family);
     let config = Config::from_file(&folder.join("config.json")).unwrap();
     let weights = Weights::load(&config, &Checkpoint::open(&folder, false).unwrap()).unwrap();
     Transformer::new(config, weights)
