@@ -48,22 +48,27 @@ template <class Op, class T> __device__ __forceinline__ void reduce_rows(float (
   __syncthreads();
 }
 
-// Takes the target out of its tile and cuts the vocabulary's end.
+// Takes the target out of its tile and cuts the vocabulary's end. The targets are read before the first store, which might
+// change them for all that the compiler knows: one wait for memory, not one a row.
 template <class T>
 __device__ __forceinline__ void mask(Sums& sums, float* target, const uint32_t* targets, int row, int rows, int column, int v) {
+  targets += row;
+  target += row;
+  rows -= row;
+  int at[kThreadRows];
+#pragma unroll
+  for (int i = 0; i < kThreadRows; ++i) at[i] = 8 * i < rows ? int(targets[8 * i]) - column : -1;
 #pragma unroll
   for (int i = 0; i < kThreadRows; ++i) {
-    const bool inside = row + 8 * i < rows;
-    const int at = inside ? int(targets[row + 8 * i]) - column : -1;
     float found = 0.0f;
 #pragma unroll
     for (int j = 0; j < 16; ++j) {
       float& l = logit(sums, i, j);
       const int offset = j / 2 * 8 + j % 2;
-      if (offset == at) found = l;
-      if (offset == at || column + offset >= v) l = -INFINITY;
+      if (offset == at[i]) found = l;
+      if (offset == at[i] || column + offset >= v) l = -INFINITY;
     }
-    if (inside && at >= 0 && at < kWarpTile && at % 8 < 2) target[row + 8 * i] = found;
+    if (at[i] >= 0 && at[i] < kWarpTile && at[i] % 8 < 2) target[8 * i] = found;
   }
 }
 

@@ -12,23 +12,38 @@ __device__ __forceinline__ uint32_t word_at(const bf16* row, int k, int c) {
   return k + 1 < c ? word : word & 0xffff;
 }
 
+// Adds `Steps` steps of 16 values of k, whose words are all read before the first product: one wait for memory.
+// `word(row, k)` is the one that holds value k of the first step.
+template <int Steps, class Word>
+__device__ __forceinline__ void add_steps(
+    float (&sums)[1][4][4], const bf16* hidden, const bf16* const (&rows)[4], Word word) {
+  uint32_t a[Steps][1][4] = {}, b[Steps][4][2];
+  for (int i = 0; i < 2 * Steps; ++i) {
+    if (hidden != nullptr) a[i / 2][0][i % 2 * 2] = word(hidden, 8 * i);
+    for (int j = 0; j < 4; ++j) b[i / 2][j][i % 2] = word(rows[j], 8 * i);
+  }
+  for (int step = 0; step < Steps; ++step) mma_tiles(sums, a[step], b[step]);
+}
+
 // One row of the product by mma.sync, 32 columns to a warp: row 0 of the fragments of A is the row, the others are zeros.
 __device__ inline void row_logits(float* logits, const bf16* hidden, const bf16* weight, int first, int v, int c, int stride) {
+  constexpr int kSteps = 3;  // whose words fit in the 64 registers of a kernel of four blocks to a multiprocessor
   const int group = threadIdx.x % kWarp / 4, pair = threadIdx.x % 4 * 2, warp = threadIdx.x / kWarp * 32;
-  const int length = group == 0 ? c : 0;
-  float sums[4][4] = {};
-  for (int k = pair; k < c + pair; k += 16) {
-    const uint32_t a[4] = {word_at(hidden, k, length), 0, word_at(hidden, k + 8, length), 0};
-    for (int j = 0; j < 4; ++j) {
-      const int column = first + warp + 8 * j + group;
-      const bf16* row = weight + size_t(column) * stride;
-      const uint32_t b[2] = {word_at(row, k, column < v ? c : 0), word_at(row, k + 8, column < v ? c : 0)};
-      mma_m16n8k16(sums[j], a, b);
-    }
+  const bf16* rows[4];
+  for (int j = 0; j < 4; ++j) {
+    const int column = first + warp + 8 * j + group;
+    rows[j] = weight + size_t(column < v ? column : first) * stride;  // past the end any will do
   }
+  if (group != 0) hidden = nullptr;
+  float sums[1][4][4] = {};
+  int k = pair;
+  for (; k - pair + 16 * kSteps <= c; k += 16 * kSteps)
+    add_steps<kSteps>(sums, hidden, rows, [=](const bf16* row, int i) { return *reinterpret_cast<const uint32_t*>(row + k + i); });
+  for (; k - pair < c; k += 16)
+    add_steps<1>(sums, hidden, rows, [=](const bf16* row, int i) { return word_at(row, k + i, c); });
   for (int i = 0; i < 8; ++i) {
     const int column = warp + 8 * (i / 2) + pair + i % 2;
-    if (group == 0) logits[column] = first + column < v ? sums[i / 2][i % 2] : -INFINITY;
+    if (group == 0) logits[column] = first + column < v ? sums[0][i / 2][i % 2] : -INFINITY;
   }
 }
 
