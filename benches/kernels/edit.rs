@@ -55,8 +55,8 @@ mod device {
     use criterion::{Criterion, Throughput};
     use half::bf16;
     use toedit::device::{Matrix, Queue};
-    use toedit::edit::{EditConfig, Rule, Sampler};
-    use toedit::ops::edit::{Batch, Classes, Edit, Origin, Outcome, ROOM};
+    use toedit::edit::{EditConfig, Outcome, Rule, Sampler};
+    use toedit::ops::edit::{Batch, Classes, Edit, Origin, ROOM};
     use toedit::ops::head::Scores;
 
     use super::{SAMPLERS, VOCABULARY};
@@ -79,7 +79,7 @@ mod device {
         let weight: Matrix<bf16> =
             arms::upload(queue, HIDDEN, &samples::values::<bf16>(2, VOCABULARY * HIDDEN));
         let targets = queue.upload(&samples::ids(3, ROWS, VOCABULARY))?;
-        let mut classes = Classes::new(queue, VOCABULARY)?;
+        let mut classes = Classes::new(queue, VOCABULARY, 1)?;
         classes.add(queue, |_| true)?;
 
         let mut group = criterion.benchmark_group("edit");
