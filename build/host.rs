@@ -6,15 +6,22 @@ use std::path::Path;
 
 use crate::{FOLDER, Module, Result, files, write};
 
+/// Set to `address`, kernels are built for AddressSanitizer.
+const SANITIZE: &str = "TOEDIT_EMULATOR_SANITIZE";
+
 /// Compiles each kernel file, with an entry point for each kernel, and the emulator itself into one static library.
 pub fn compile(modules: &[Module], out: &Path) -> Result<()> {
     let mut build = cc::Build::new();
     build.cpp(true).std("c++20").include(FOLDER).opt_level(3).warnings(true).extra_warnings(true);
     build.flag("-Wno-unknown-pragmas"); // unroll
-    println!("cargo::rerun-if-env-changed=TOEDIT_EMULATOR_SANITIZE");
-    if let Ok(sanitizers) = env::var("TOEDIT_EMULATOR_SANITIZE") {
-        build.flag(format!("-fsanitize={sanitizers}")).flag("-fno-omit-frame-pointer");
-        println!("cargo::rustc-link-lib=dylib=asan");
+    println!("cargo::rerun-if-env-changed={SANITIZE}");
+    match env::var(SANITIZE).as_deref() {
+        Ok("address") => {
+            build.flag("-fsanitize=address").flag("-fno-omit-frame-pointer");
+            println!("cargo::rustc-link-lib=dylib=asan");
+        }
+        Ok(other) => return Err(format!("{SANITIZE}: `{other}`: expected `address`, or nothing set")),
+        Err(_) => {}
     }
     for path in files(&Path::new(FOLDER).join("emu"))? {
         if path.extension().is_some_and(|ending| ending == "cpp") {

@@ -17,7 +17,7 @@
 constexpr int kMaxProposals = 64;
 
 // One byte a row. A draw without candidates turns kDrawn into kNoAlternative.
-enum Outcome : uint8_t { kKept, kNotEditable, kDropped, kNoAlternative, kDrawn, kNotFinite };
+enum Outcome : uint8_t { kKept, kNotEditable, kDropped, kNoAlternative, kDrawn };
 enum Action : uint32_t { kKeep, kDrop, kResample };
 // What p is compared with: t outside 0 to 1 leaves nothing to compare, and t = 1 leaves a sum that must be 0.
 enum Test : uint32_t { kNever, kAlways, kCertain, kAtLeast, kAbove };
@@ -119,8 +119,7 @@ extern "C" __global__ void __launch_bounds__(256) edit_decide(const float* stati
     }
   }
   Outcome outcome = kDrawn;
-  if (!finite) outcome = kNotFinite;
-  else if (action == kKeep) outcome = kKept;
+  if (!finite || action == kKeep) outcome = kKept;  // what is not finite ends the run by its statistics
   else if (!(constraint & kEditable)) outcome = kNotEditable;
   else if (action == kDrop) outcome = constraint & kDroppable ? kDropped : kNoAlternative;
   outcomes[row] = outcome;
@@ -303,7 +302,7 @@ extern "C" __global__ void __launch_bounds__(512) edit_full(const float* logits,
 
 // rejection: proposals from all of x and the tiles, by the head's masses Σ e^{(l−max)/T} [rows, tiles]; the first that is
 // allowed stands. Of the vocabulary only the tiles proposed are computed, with the head's bits. A block for each row, whose
-// warps do the same. Shared: 1 + tiles doubles, 256 floats, then what head_tile_row takes.
+// warps do the same. Shared: 1 + tiles doubles, 256 floats.
 template <class T> __device__ void edit_reject(const T* hidden, int hidden_stride, const T* weight, int weight_stride, int c, int v, const float* maxima, const float* masses, double inverse_temperature, const uint32_t* drawn, const uint32_t* counts, const float* statistics, const uint32_t* targets, const uint32_t* origins, const uint32_t* masks, uint64_t seed, uint32_t tag, uint8_t* outcomes, uint32_t* new_ids, float* new_logits) {
   if (int(blockIdx.x) >= int(counts[0])) return;
   const int index = drawn[blockIdx.x];

@@ -8,6 +8,8 @@ export TOEDIT_EMULATOR_SANITIZE=address
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/sanitize
 # Rust's own code is not instrumented, so the run-time library comes in front of the program.
 library=$(${CXX:-g++} -print-file-name=libasan.so)
-host=$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
-export "CARGO_TARGET_${host}_RUNNER=env LD_PRELOAD=$library ASAN_OPTIONS=detect_leaks=0"
-cargo test --features emulator --test ops "$@"
+# LD_PRELOAD cannot hold a path with a blank; the search path can.
+search="LD_LIBRARY_PATH=$(dirname "$library")" preload="LD_PRELOAD=$(basename "$library")"
+host=$(rustc -vV | sed -n 's/^host: //p')
+runner="target.$host.runner = ['env', '$search', '$preload', 'ASAN_OPTIONS=detect_leaks=0']"
+cargo test --config "$runner" --features emulator --test ops "$@"

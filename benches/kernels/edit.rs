@@ -57,8 +57,8 @@ mod device {
     use half::bf16;
     use toedit::Result;
     use toedit::device::{Buffer, Matrix, Queue};
-    use toedit::edit::{EditConfig, Rule, Sampler};
-    use toedit::ops::edit::{Batch, Classes, Edit, Origin, Outcome, ROOM};
+    use toedit::edit::{EditConfig, Outcome, Rule, Sampler};
+    use toedit::ops::edit::{Batch, Classes, Edit, Origin, ROOM};
     use toedit::ops::head::Scores;
 
     use crate::common::{arms, samples};
@@ -96,7 +96,7 @@ mod device {
     impl Inputs {
         fn new(queue: &Queue, [vocabulary, width]: [usize; 2]) -> Result<Self> {
             let rows = SHAPES.head.rows;
-            let mut classes = Classes::new(queue, vocabulary)?;
+            let mut classes = Classes::new(queue, vocabulary, 1)?;
             classes.add(queue, |_| true)?;
             Ok(Self {
                 hidden: arms::upload(queue, width, &samples::values::<bf16>(1, rows * width)),

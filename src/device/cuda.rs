@@ -48,7 +48,7 @@ impl Cuda {
             compute: Stream::new(&context)?,
             uploads: Mutex::new(Ring::new(&context)?),
             downloads: Mutex::new(Landing::new(&context)?),
-            modules: Modules::new(&context, FATBINS),
+            modules: Modules::load(&context, FATBINS)?,
             products: CublasLt::open(&context)?,
             context,
         })

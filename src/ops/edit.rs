@@ -15,11 +15,11 @@ use super::head::{Scores, TILE};
 use crate::Result;
 use crate::device::kernels::{Kernels, edit_decide};
 use crate::device::{Buffer, Mark, Queue, Rows, View};
-use crate::edit::{Action, EditConfig};
+use crate::edit::{Action, EditConfig, Outcome};
 use crate::random::{Purpose, Stream};
 
-/// Bytes of logits held at a time, unless there is a reason for another number.
-pub const ROOM: usize = 256 << 20;
+/// Bytes of logits that drawing holds at a time, unless there is a reason for another number.
+pub const ROOM: usize = 64 << 20;
 
 /// What must be known of a row's token.
 #[derive(Clone, Copy, Debug)]
@@ -46,73 +46,48 @@ impl Origin {
     }
 }
 
-/// What became of a row's token.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Outcome {
-    /// No rule applies, or one that keeps it.
-    Kept,
-    /// A rule applies, but it may not be edited.
-    NotEditable,
-    /// A rule drops it.
-    Dropped,
-    /// A rule applies, but it may not be dropped, or nothing may stand in its place.
-    NoAlternative,
-    /// A rule resamples it.
-    Drawn {
-        /// The token drawn, which may be the original.
-        id: u32,
-        /// Its raw logit.
-        logit: f32,
-    },
-    /// The row's logits are not finite, so no rule was asked.
-    NotFinite,
-}
-
-impl Outcome {
-    fn new(code: u8, id: u32, logit: f32) -> Self {
-        match code {
-            0 => Self::Kept,
-            1 => Self::NotEditable,
-            2 => Self::Dropped,
-            3 => Self::NoAlternative,
-            4 => Self::Drawn { id, logit },
-            _ => Self::NotFinite,
-        }
+/// As the kernels tell it. A row whose logits are not finite is kept: its statistics tell.
+fn outcome(code: u8, id: u32, logit: f32) -> Outcome {
+    match code {
+        1 => Outcome::NotEditable,
+        2 => Outcome::Dropped,
+        3 => Outcome::NoAlternative,
+        4 => Outcome::Drawn { id, logit },
+        _ => Outcome::Kept,
     }
 }
 
 /// The classes of tokens that may stand in one place, a bit for each id of the vocabulary.
 pub struct Classes {
     vocabulary: usize,
-    bits: Vec<u32>,
+    /// `[max, ⌈V / 32⌉]`
     device: Buffer<u32>,
     count: u32,
 }
 
 impl Classes {
-    /// None yet.
+    /// Room for `max` classes, none of them yet.
     ///
     /// # Errors
     /// As [`Queue::alloc`].
-    pub fn new(queue: &Queue, vocabulary: usize) -> Result<Self> {
-        Ok(Self { vocabulary, bits: Vec::new(), device: queue.alloc(0)?, count: 0 })
+    pub fn new(queue: &Queue, vocabulary: usize, max: usize) -> Result<Self> {
+        let words = max.saturating_mul(vocabulary.div_ceil(32));
+        Ok(Self { vocabulary, device: queue.alloc(words)?, count: 0 })
     }
 
     /// Adds the class of ids that are `allowed`, and returns its number.
     ///
     /// # Errors
-    /// As [`Queue::upload`].
+    /// What went wrong on the device before.
+    ///
+    /// # Panics
+    /// If there is no room.
     pub fn add(&mut self, queue: &Queue, allowed: impl Fn(u32) -> bool) -> Result<u32> {
         let bit = |id: usize| u32::from(id < self.vocabulary && allowed(id as u32)) << (id % 32);
         let word = |first: usize| (first..first + 32).map(bit).sum::<u32>();
-        let start = self.bits.len();
-        self.bits.extend((0..self.vocabulary).step_by(32).map(word));
-        if self.bits.len() > self.device.len() {
-            self.device = queue.alloc(2 * self.bits.len())?;
-            queue.write(self.device.view(), &self.bits)?;
-        } else {
-            queue.write(self.device.view().slice(start..self.bits.len()), &self.bits[start..])?;
-        }
+        let words: Vec<_> = (0..self.vocabulary).step_by(32).map(word).collect();
+        let start = self.count as usize * words.len();
+        queue.write(self.device.view().slice(start..start + words.len()), &words)?;
         self.count += 1;
         Ok(self.count - 1)
     }
@@ -248,6 +223,6 @@ impl Edit {
             queue.read(after, self.new_logits.view(), &mut logits)?;
         }
         let drawn = ids.into_iter().zip(logits);
-        Ok(codes.into_iter().zip(drawn).map(|(code, (id, logit))| Outcome::new(code, id, logit)).collect())
+        Ok(codes.into_iter().zip(drawn).map(|(code, (id, logit))| outcome(code, id, logit)).collect())
     }
 }

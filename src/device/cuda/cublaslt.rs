@@ -84,8 +84,8 @@ impl CublasLt {
         if env::var_os(SWITCH).is_some_and(|value| value == "0") || !is_usable() {
             return Ok(None);
         }
-        let handle = call(context, result::create_handle)?;
         let workspace = Allocation::new(context, WORKSPACE)?;
+        let handle = call(context, result::create_handle)?;
         Ok(Some(Self { context: Arc::clone(context), handle, workspace, plans: Mutex::default() }))
     }
 

@@ -1,4 +1,4 @@
-//! The kernels' machine code: each file is loaded once, when the first of its kernels is launched.
+//! The kernels' machine code: all files are loaded as a GPU is opened, so that a plan of its memory finds them there.
 #![allow(unsafe_code)]
 
 use std::collections::HashMap;
@@ -17,19 +17,12 @@ use crate::{Error, Result};
 /// Dynamic shared memory that a block gets without asking.
 const DEFAULT_SHARED: u32 = 48 << 10;
 
-/// The loaded files and the kernels found in them.
+/// The loaded files and the kernels that have been looked up in them.
 pub(super) struct Modules {
     context: Arc<Context>,
-    /// The files' machine code.
-    images: &'static [&'static [u8]],
-    loaded: Mutex<Loaded>,
-}
-
-#[derive(Default)]
-struct Loaded {
-    /// By the index of their image.
-    modules: HashMap<usize, Module>,
-    functions: HashMap<&'static CStr, Function>,
+    /// In the order of their images.
+    modules: Vec<Module>,
+    functions: Mutex<HashMap<&'static CStr, Function>>,
 }
 
 /// A handle in a loaded module, and how much dynamic shared memory it may have.
@@ -42,30 +35,27 @@ struct Function {
 unsafe impl Send for Function {}
 
 impl Modules {
-    pub fn new(context: &Arc<Context>, images: &'static [&'static [u8]]) -> Self {
-        Self { context: Arc::clone(context), images, loaded: Mutex::default() }
+    /// Loads the files' machine code.
+    pub fn load(context: &Arc<Context>, images: &[&[u8]]) -> Result<Self> {
+        let modules = images.iter().map(|image| Module::load(context, image)).collect::<Result<_>>()?;
+        Ok(Self { context: Arc::clone(context), modules, functions: Mutex::default() })
     }
 
     /// The kernel, allowed at least this much shared memory. The handle is valid while this lives.
     pub fn function(&self, kernel: &Kernel, shared: u32) -> Result<sys::CUfunction> {
-        let loaded = &mut *self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        if !loaded.functions.contains_key(kernel.name) {
-            let handle = self.module(&mut loaded.modules, kernel.module)?.function(kernel.name)?;
-            loaded.functions.insert(kernel.name, Function { handle, shared: DEFAULT_SHARED });
-        }
-        let function = loaded.functions.get_mut(kernel.name).expect("just put there");
+        let functions = &mut *self.functions.lock().unwrap_or_else(PoisonError::into_inner);
+        let function = match functions.entry(kernel.name) {
+            Entry::Occupied(found) => found.into_mut(),
+            Entry::Vacant(place) => {
+                let handle = self.modules[kernel.module].function(kernel.name)?;
+                place.insert(Function { handle, shared: DEFAULT_SHARED })
+            }
+        };
         if shared > function.shared {
             self.allow(function.handle, kernel.name, shared)?;
             function.shared = shared;
         }
         Ok(function.handle)
-    }
-
-    fn module<'a>(&self, modules: &'a mut HashMap<usize, Module>, index: usize) -> Result<&'a Module> {
-        Ok(match modules.entry(index) {
-            Entry::Occupied(loaded) => loaded.into_mut(),
-            Entry::Vacant(place) => place.insert(Module::load(&self.context, self.images[index])?),
-        })
     }
 
     fn allow(&self, handle: sys::CUfunction, name: &CStr, shared: u32) -> Result<()> {
@@ -87,6 +77,8 @@ struct Module {
 
 // SAFETY: CUDA's handles may be used from every thread.
 unsafe impl Send for Module {}
+// SAFETY: as above.
+unsafe impl Sync for Module {}
 
 impl Module {
     fn load(context: &Arc<Context>, image: &[u8]) -> Result<Self> {

@@ -6,17 +6,15 @@ use std::collections::{HashMap, VecDeque};
 use super::{Engine, Request, Results, Runner};
 use crate::device::kernels::Kernels;
 use crate::device::{Buffer, Mark, Queue, View};
-use crate::edit::{Constraint, EditConfig, Outcome, Sampler};
+use crate::edit::{Constraint, EditConfig, Sampler};
 use crate::model::Pack;
 use crate::model::device::{Transformer, Workspace};
-use crate::ops::edit::{self, Classes, Edit};
+use crate::ops::edit::{Batch, Classes, Edit, Origin, ROOM};
 use crate::ops::head::{self, Chosen, Scores, TILE, logits_on};
 use crate::{Error, Result};
 
 /// Packs that may be under way: one runs while the host takes the other's results.
 const DEPTH: usize = 2;
-/// Bytes of logits that drawing may hold at a time, beside each pack under way.
-const DRAW_BYTES: usize = 64 << 20;
 /// Classes of replacements that are kept; more than text has between any two states of the UTF-8 automaton.
 const MAX_CLASSES: usize = 256;
 
@@ -25,7 +23,8 @@ pub(super) struct OnDevice<'m, T: Kernels> {
     transformer: &'m Transformer<T>,
     tokens: usize,
     workspace: Workspace<T>,
-    replacements: Replacements,
+    /// None where nothing is edited.
+    replacements: Option<Replacements>,
     /// Each takes a pack's results; in turn.
     lanes: Vec<Lane>,
     next: usize,
@@ -33,6 +32,7 @@ pub(super) struct OnDevice<'m, T: Kernels> {
     under_way: VecDeque<(usize, usize, Mark)>,
     /// Rows of the pack last collected.
     rows: usize,
+    /// None where statistics suffice.
     whole: Option<WholeRows>,
 }
 
@@ -70,12 +70,12 @@ impl<'m, T: Kernels> OnDevice<'m, T> {
             transformer,
             tokens,
             workspace: transformer.workspace(tokens, engine.config.windows.max_length())?,
-            replacements: Replacements::new(queue, vocabulary)?,
+            replacements: engine.edit.is_some().then(|| Replacements::new(queue, vocabulary)).transpose()?,
             lanes: (0..if whole_rows { 1 } else { DEPTH }).map(|_| lane()).collect::<Result<_>>()?,
             next: 0,
             under_way: VecDeque::new(),
             rows: 0,
-            whole: None,
+            whole: whole_rows.then(|| WholeRows::new(queue, vocabulary)).transpose()?,
         })
     }
 }
@@ -83,7 +83,7 @@ impl<'m, T: Kernels> OnDevice<'m, T> {
 impl Lane {
     fn new(queue: &Queue, engine: &Engine, vocabulary: usize, tokens: usize) -> Result<Self> {
         let temperature = engine.edit.as_ref().and_then(mass_temperature);
-        let edit = |config| Edit::new(queue, config, vocabulary, tokens, DRAW_BYTES);
+        let edit = |config| Edit::new(queue, config, vocabulary, tokens, ROOM);
         Ok(Self {
             scores: Scores::new(queue, tokens, vocabulary, engine.config.entropy, temperature)?,
             edit: engine.edit.as_ref().map(edit).transpose()?,
@@ -117,9 +117,9 @@ impl<T: Kernels> Runner for OnDevice<'_, T> {
         transformer.forward(pack, workspace)?;
         let (hidden, weight, targets) = (workspace.hidden(rows), transformer.head(), workspace.targets(rows));
         scores.score(queue, hidden, weight, targets)?;
-        if let Some(edit) = edit {
+        if let (Some(edit), Some(replacements)) = (edit, replacements) {
             let origins = replacements.origins(queue, requests)?;
-            let batch = edit::Batch { hidden, weight, targets, scores };
+            let batch = Batch { hidden, weight, targets, scores };
             edit.launch(queue, &batch, &origins, &replacements.classes)?;
         }
         self.under_way.push_back((self.next, rows, queue.mark()?));
@@ -133,7 +133,7 @@ impl<T: Kernels> Runner for OnDevice<'_, T> {
         let (queue, Lane { scores, edit }) = (self.transformer.queue(), &self.lanes[lane]);
         Ok(Results {
             scored: scores.read(queue, &mark, rows)?,
-            outcomes: edit.as_ref().map(|edit| edit.read(queue, &mark, rows)).transpose()?.map(outcomes),
+            outcomes: edit.as_ref().map(|edit| edit.read(queue, &mark, rows)).transpose()?,
         })
     }
 
@@ -142,27 +142,11 @@ impl<T: Kernels> Runner for OnDevice<'_, T> {
     }
 
     fn logits(&mut self, rows: &[usize]) -> Result<(&[f32], usize)> {
-        let chunk = self.chunk_rows();
-        let Self { transformer, workspace, lanes, whole, .. } = self;
-        let whole = match whole {
-            Some(whole) => whole,
-            None => whole.insert(WholeRows::new(transformer.queue(), chunk, lanes[0].scores.tiles())?),
-        };
+        let Self { transformer, workspace, whole, .. } = self;
+        let whole = whole.as_mut().expect("planned where rows are asked for");
         whole.compute(transformer, workspace, self.rows, rows)?;
         Ok((&whole.host, whole.tiles * TILE))
     }
-}
-
-/// As the editor knows them. A row whose logits are not finite ends the run by its statistics.
-fn outcomes(found: Vec<edit::Outcome>) -> Vec<Outcome> {
-    let outcome = |outcome| match outcome {
-        edit::Outcome::Kept | edit::Outcome::NotFinite => Outcome::Kept,
-        edit::Outcome::NotEditable => Outcome::NotEditable,
-        edit::Outcome::Dropped => Outcome::Dropped,
-        edit::Outcome::NoAlternative => Outcome::NoAlternative,
-        edit::Outcome::Drawn { id, logit } => Outcome::Drawn { id, logit },
-    };
-    found.into_iter().map(outcome).collect()
 }
 
 /// The tokens that may stand in a place, a set on the device for each class of places.
@@ -177,22 +161,22 @@ const NOTHING: u32 = 0;
 
 impl Replacements {
     fn new(queue: &Queue, vocabulary: usize) -> Result<Self> {
-        let mut classes = Classes::new(queue, vocabulary)?;
+        let mut classes = Classes::new(queue, vocabulary, 1 + MAX_CLASSES)?;
         classes.add(queue, |_| false)?;
         Ok(Self { classes, known: HashMap::new() })
     }
 
     /// What the device must know of each row, new classes of places added.
-    fn origins(&mut self, queue: &Queue, requests: &[Request]) -> Result<Vec<edit::Origin>> {
+    fn origins(&mut self, queue: &Queue, requests: &[Request]) -> Result<Vec<Origin>> {
         requests.iter().map(|request| self.origin(queue, request)).collect()
     }
 
-    fn origin(&mut self, queue: &Queue, request: &Request) -> Result<edit::Origin> {
+    fn origin(&mut self, queue: &Queue, request: &Request) -> Result<Origin> {
         let Request { stream, position, constraint } = *request;
         let editable = constraint.editable(position);
         let class = if editable { self.set(queue, constraint, position)? } else { NOTHING };
         let droppable = constraint.droppable(position);
-        Ok(edit::Origin { stream, position: position as u32, class, editable, droppable })
+        Ok(Origin { stream, position: position as u32, class, editable, droppable })
     }
 
     fn set(&mut self, queue: &Queue, constraint: &dyn Constraint, position: usize) -> Result<u32> {
@@ -221,7 +205,8 @@ struct WholeRows {
 }
 
 impl WholeRows {
-    fn new(queue: &Queue, rows: usize, tiles: usize) -> Result<Self> {
+    fn new(queue: &Queue, vocabulary: usize) -> Result<Self> {
+        let (rows, tiles) = (head::chunk_rows(vocabulary), vocabulary.div_ceil(TILE));
         Ok(Self {
             tiles,
             rows: queue.alloc(rows)?,
