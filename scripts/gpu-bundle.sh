@@ -8,7 +8,7 @@
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
-archive=${1:-$root/target/gpu-bundle.tar.xz}
+archive=$(realpath -m "${1:-$root/target/gpu-bundle.tar.xz}")
 profile=${PROFILE:-release}
 limit=$((48 << 20))
 # Tests of kernels and of whole models; a program under test is found by its path at build time, so the command's are not here.
@@ -45,8 +45,10 @@ install -m 755 scripts/gpu-run.sh "$bundle/run.sh"
 
 tar -C "$stage" -cJf "$archive" toedit-gpu
 size=$(stat -c %s "$archive")
-needs=$(objdump -T "$bundle"/bin/* | grep -oE '\b(GLIBC|GLIBCXX|CXXABI)_[0-9.]+' | sort -uV | awk -F_ '{ last[$1] = $0 } END { for (l in last) print last[l] }' | sort)
-echo "$archive: $size bytes; needs" $needs
+# The newest version of each library's symbols that the binaries ask for.
+versions=$(objdump -T "$bundle"/bin/* | grep -oE '\b(GLIBC|GLIBCXX|CXXABI|GCC)_[0-9.]+' | sort -uV)
+needs=$(awk -F_ '{ last[$1] = $0 } END { for (name in last) printf "%s ", last[name] }' <<<"$versions")
+echo "$archive: $size bytes; needs $needs"
 if [ "$size" -gt "$limit" ]; then
     echo "larger than $limit bytes" >&2
     exit 1
