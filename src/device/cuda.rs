@@ -68,7 +68,9 @@ impl Driver for Cuda {
     fn download(&self, after: &Mark, from: Address, out: &mut [u8]) -> Result<()> {
         let event = after.0.downcast_ref::<Event>();
         let event = event.ok_or_else(|| self.context.name().error("a mark of another device"))?;
-        lock(&self.downloads).download(event, from, out)
+        // This may take long, and meanwhile other threads may read what is ready.
+        event.synchronize()?;
+        lock(&self.downloads).download(from, out)
     }
 
     fn fill(&self, to: Address, byte: u8, bytes: usize) -> Result<()> {
