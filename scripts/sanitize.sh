@@ -5,7 +5,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 export TOEDIT_EMULATOR_SANITIZE=address
-export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/sanitize
 # Rust's own code is not instrumented, so the run-time library comes in front of the program.
 library=$(${CXX:-g++} -print-file-name=libasan.so)
 # LD_PRELOAD cannot hold a path with a blank; the search path can.

@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 const MAX_FILE_LINES: usize = 600;
 const MAX_FUNCTION_LINES: usize = 80;
 /// The only places that may lift the crate's `deny(unsafe_code)`.
-const UNSAFE: [&str; 11] = [
+const UNSAFE: [&str; 13] = [
     "src/ops/simd.rs",
     "src/ops/matmul/avx512.rs",
     "src/model/map.rs",
     "src/device/cuda.rs",
     "src/device/cuda/context.rs",
     "src/device/cuda/cublaslt.rs",
+    "src/device/cuda/cublaslt/algorithm.rs",
+    "src/device/cuda/cublaslt/descriptors.rs",
     "src/device/cuda/modules.rs",
     "src/device/cuda/staging.rs",
     "src/device/cuda/stream.rs",

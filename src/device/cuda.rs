@@ -49,7 +49,7 @@ impl Cuda {
             uploads: Mutex::new(Ring::new(&context)?),
             downloads: Mutex::new(Landing::new(&context)?),
             modules: Modules::load(&context, FATBINS)?,
-            products: CublasLt::open(&context)?,
+            products: products(&context)?,
             context,
         })
     }
@@ -68,11 +68,13 @@ impl Driver for Cuda {
     fn download(&self, after: &Mark, from: Address, out: &mut [u8]) -> Result<()> {
         let event = after.0.downcast_ref::<Event>();
         let event = event.ok_or_else(|| self.context.name().error("a mark of another device"))?;
-        lock(&self.downloads).download(event, from, out)
+        // This may take long, and meanwhile other threads may read what is ready.
+        event.synchronize()?;
+        lock(&self.downloads).download(from, out)
     }
 
     fn fill(&self, to: Address, byte: u8, bytes: usize) -> Result<()> {
-        // SAFETY: the memory is the caller's, who holds its buffer; a queue takes its own memory only.
+        // SAFETY: the memory is the caller's, who holds its buffer.
         self.context.call(format_args!("filling memory"), || unsafe {
             result::memset_d8_async(to.0, byte, bytes, self.compute.handle)
         })
@@ -81,9 +83,8 @@ impl Driver for Cuda {
     fn launch(&self, kernel: &'static Kernel, grid: Grid, arguments: &mut [*mut c_void]) -> Result<()> {
         let function = self.modules.function(kernel, grid.shared)?;
         let [x, y, z] = grid.blocks;
-        // SAFETY: the arguments were made by the kernel's typed launcher, one pointer to a live value for each parameter,
-        // buffers among them of this GPU's; CUDA copies the values. Only ops launch; they check that buffers are as large
-        // as the kernel needs, and name the indices in buffers that they trust.
+        // SAFETY: the arguments were made by the kernel's typed launcher, one pointer to a live value for each parameter;
+        // CUDA copies the values. The ops check that what pointers among them point at is as large as the kernel needs.
         self.context.call(format_args!("{}", kernel.name.to_string_lossy()), || unsafe {
             result::launch_kernel(
                 function,
@@ -122,6 +123,25 @@ impl Drop for Cuda {
     }
 }
 
+/// The library of products where it can be used: the kernels do without it.
+fn products(context: &Arc<Context>) -> Result<Option<CublasLt>> {
+    match CublasLt::open(context) {
+        Err(error @ Error::DeviceLost { .. }) => Err(error),
+        Err(error) => {
+            tracing::warn!(
+                "{}: products by own kernels, as cuBLASLt cannot be used: {error}",
+                context.name()
+            );
+            Ok(None)
+        }
+        Ok(Some(library)) => {
+            tracing::info!("{}: products by cuBLASLt {}", context.name(), library.version());
+            Ok(Some(library))
+        }
+        absent => absent,
+    }
+}
+
 /// Device memory, freed on drop.
 struct Allocation {
     context: Arc<Context>,
@@ -138,9 +158,9 @@ impl Allocation {
         let address = address.map_err(|error| match error {
             Error::OutOfMemory { .. } => {
                 tracing::debug!(
-                    "{}: no room for {bytes} bytes; free and in all: {:?}",
+                    "{}: no room for {bytes} bytes; free and all: {:?}",
                     context.name(),
-                    result::mem_get_info().ok()
+                    result::mem_get_info()
                 );
                 Error::OutOfMemory { bytes }
             }

@@ -5,6 +5,7 @@ mod command;
 mod libraries;
 mod products;
 mod queue;
+mod rows;
 
 use std::env;
 use std::process::Command;

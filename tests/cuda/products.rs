@@ -83,7 +83,17 @@ fn buffers_without_room_for_whole_blocks_are_left_to_the_kernels() {
 #[test]
 fn a_library_without_a_sound_algorithm_is_not_used() {
     let test = "products::a_library_without_a_sound_algorithm_is_not_used";
-    for variable in [("STUB_CUBLASLT_ONLY_SPLIT", "1"), ("STUB_CUBLASLT", "110803"), ("TOEDIT_CUBLAS", "0")] {
+    for variable in [
+        ("STUB_CUBLASLT_ONLY_SPLIT", "1"),
+        ("STUB_CUBLASLT", "110803"),
+        ("TOEDIT_CUBLAS", "0"),
+        ("STUB_CUBLASLT_CREATE", "1"),
+        // Less than its workspace.
+        ("STUB_MEMORY", "30000000"),
+        ("STUB_HEURISTIC", "15"),
+        ("STUB_HEURISTIC", "3"),
+        ("STUB_HEURISTIC", "14"),
+    ] {
         with_stub(test, &[variable], || {
             assert_eq!(multiply::<bf16, bf16>(&gpu(), 3, PRODUCT_ROWS, [false; 2]), None);
         });

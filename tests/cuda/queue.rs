@@ -49,6 +49,23 @@ fn many_small_copies_reuse_the_ring_in_order() {
     });
 }
 
+/// The stub ends the process where ever more events are live.
+#[test]
+fn thousands_of_tiny_copies_hold_few_events() {
+    with_stub("queue::thousands_of_tiny_copies_hold_few_events", &[], || {
+        let queue = gpu();
+        let buffer = queue.alloc::<u32>(3000).unwrap();
+        let values = pattern(3000, 5);
+        for (i, value) in values.iter().enumerate() {
+            queue.write(buffer.view().slice(i..i + 1), &[*value]).unwrap();
+            if i == 1000 {
+                queue.synchronize().unwrap();
+            }
+        }
+        assert!(queue.download(buffer.view()).unwrap() == values);
+    });
+}
+
 #[test]
 fn work_is_in_the_order_of_the_calls() {
     with_stub("queue::work_is_in_the_order_of_the_calls", &[], || {

@@ -16,10 +16,14 @@ use crate::{Error, Result};
 /// The oldest GPUs that the kernels run on (Ampere).
 const CAPABILITY: (c_int, c_int) = (8, 0);
 
+/// The first drivers that read a fatbin compressed for size: those of CUDA 12.4.
+const COMPRESSED: c_int = 12_040;
+
 /// What `cuDriverGetVersion` must say at least: CUDA runs machine code of a later minor version, but not of a later major
 /// one.
 const DRIVER: c_int = match c_int::from_str_radix(env!("TOEDIT_CUDA_MAJOR"), 10) {
-    Ok(major) => major * 1000,
+    Ok(major) if major * 1000 > COMPRESSED => major * 1000,
+    Ok(_) => COMPRESSED,
     Err(_) => panic!("the build gives a number"),
 };
 
@@ -43,9 +47,9 @@ const FUNCTIONS: [&str; 28] = [
     "cuMemcpyDtoHAsync_v2",
     "cuStreamCreate",
     "cuStreamDestroy_v2",
-    "cuStreamWaitEvent",
     "cuEventCreate",
     "cuEventRecord",
+    "cuEventQuery",
     "cuEventSynchronize",
     "cuEventDestroy_v2",
     "cuModuleLoadData",
@@ -139,8 +143,8 @@ impl Context {
 impl Drop for Context {
     fn drop(&mut self) {
         // SAFETY: retained once when this was made; whatever lives in the context holds a reference to this.
-        if let Err(DriverError(code)) = unsafe { primary_ctx::release(self.device) } {
-            tracing::debug!("{}: {}", self.name, explain(code));
+        if let Err(error) = unsafe { primary_ctx::release(self.device) } {
+            tracing::debug!("{}: {error}", self.name);
         }
     }
 }

@@ -1,23 +1,28 @@
 //! Plain matrix products by NVIDIA's cuBLASLt, where it is installed.
 //!
 //! A row's bits must not depend on the batch that it is in. So every call computes [`PRODUCT_ROWS`] rows, by an algorithm
-//! that is chosen once for each shape and never splits a sum over k.
+//! that is chosen once for each shape and never splits a sum over k. The library promises no more than that; what it does
+//! on a GPU, `tests/cuda/rows.rs` finds out.
+//!
+//! The price is latency: a text of 20 tokens costs as much as [`PRODUCT_ROWS`]. Where single texts are scored as they
+//! come, rather than corpora, the kernels are faster: set `TOEDIT_CUBLAS=0`.
 #![allow(unsafe_code)]
 
+mod algorithm;
+mod descriptors;
+
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::env;
 use std::ffi::c_void;
-use std::ptr::{from_ref, null_mut};
+use std::fmt;
+use std::ptr::from_ref;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::cublaslt::result::{self, CublasError};
-use cudarc::cublaslt::sys::{
-    self, cublasLtEpilogue_t as Epilogue, cublasLtMatmulAlgoConfigAttributes_t as Config,
-    cublasLtMatmulDescAttributes_t as Attribute, cublasLtMatmulPreferenceAttributes_t as Preference,
-    cudaDataType,
-};
+use cudarc::cublaslt::sys::{self, cublasLtMatmulDescAttributes_t as Attribute, cudaDataType};
 
+use self::algorithm::{Algorithm, Choice, is_sound};
+use self::descriptors::{Description, Layout, Preferences};
 use super::Allocation;
 use super::context::Context;
 use super::stream::Stream;
@@ -32,8 +37,6 @@ const VERSION: usize = 120_000;
 const WORKSPACE: usize = 32 << 20;
 /// Bytes that every row starts on a multiple of.
 const ALIGNMENT: u32 = 16;
-/// `CUBLAS_OP_T`, which the bindings leave out.
-const TRANSPOSE: i32 = 1;
 /// Algorithms to choose from: the fastest that does not split k.
 const CANDIDATES: usize = 16;
 
@@ -76,12 +79,15 @@ struct Shape {
     strides: [usize; 3],
     bf16: [bool; 2],
     bias: bool,
+    /// Whether whole blocks of rows fit the operands.
+    fits: bool,
 }
 
 impl CublasLt {
     /// The library, or none where it is absent, too old or turned off.
     pub fn open(context: &Arc<Context>) -> Result<Option<Self>> {
-        if env::var_os(SWITCH).is_some_and(|value| value == "0") || !is_usable() {
+        if let Some(reason) = unusable() {
+            tracing::info!("{}: products by own kernels: {reason}", context.name());
             return Ok(None);
         }
         let workspace = Allocation::new(context, WORKSPACE)?;
@@ -89,18 +95,19 @@ impl CublasLt {
         Ok(Some(Self { context: Arc::clone(context), handle, workspace, plans: Mutex::default() }))
     }
 
+    /// The version of the library.
+    pub fn version(&self) -> usize {
+        version()
+    }
+
     /// Computes a product; not where the library has no algorithm for its shape that keeps a row's bits.
     pub fn run(&self, stream: &Stream, product: &Product) -> Result<bool> {
-        if !fits(product) {
-            return Ok(false);
-        }
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         let shape = Shape::of(product);
-        let plan = match plans.entry(shape) {
-            Entry::Occupied(planned) => planned.into_mut(),
-            Entry::Vacant(place) => place.insert(self.plan(&shape)?),
-        };
-        let Some(plan) = plan else { return Ok(false) };
+        if !plans.contains_key(&shape) {
+            plans.insert(shape, self.plan(&shape)?);
+        }
+        let Some(Some(plan)) = plans.get_mut(&shape) else { return Ok(false) };
         if let Some(bias) = product.bias {
             call(&self.context, || {
                 plan.description.set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias.0)
@@ -140,31 +147,58 @@ impl CublasLt {
         })
     }
 
-    /// Chooses the algorithm of a shape, or none.
+    /// Chooses the algorithm of a shape, or none, and says which.
     fn plan(&self, shape: &Shape) -> Result<Option<Plan>> {
-        let Shape { n, k, strides: [a, b, d], bf16: [in_bf16, out_bf16], .. } = *shape;
-        let (input, output) = (kind(in_bf16), kind(out_bf16));
-        let choose = || {
-            let description = Description::new(shape, output)?;
-            let a = Layout::new(input, k, PRODUCT_ROWS, a)?;
-            let b = Layout::new(input, k, n, b)?;
-            let d = Layout::new(output, n, PRODUCT_ROWS, d)?;
-            let algorithm = self.algorithm(&description, [&a, &b, &d])?;
-            Ok(Plan { description, a, b, d, algorithm })
-        };
-        match self.context.call(format_args!("cuBLASLt"), || Ok(choose()))? {
-            Ok(plan) => Ok(Some(plan)),
-            Err(CublasError(sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED)) => Ok(None),
-            Err(error) => Err(failed(&self.context, error)),
+        let own = |reason: &str| tracing::debug!("{shape}: own kernel: {reason}");
+        if !shape.fits {
+            own("no room for whole blocks of rows, or rows that do not start on 16 bytes");
+            return Ok(None);
+        }
+        match self.context.call(format_args!("cuBLASLt"), || Ok(self.choose(shape)))? {
+            Ok(Some(plan)) => {
+                tracing::debug!("{shape}: cuBLASLt's algorithm {}", Choice(&plan.algorithm));
+                Ok(Some(plan))
+            }
+            Ok(None) => {
+                own("cuBLASLt has no algorithm that sums over k in one piece");
+                Ok(None)
+            }
+            // The library may fail for a shape; an error of the GPU itself shows in the kernel's call.
+            Err(error) => {
+                tracing::warn!("{shape}: own kernel, as cuBLASLt fails: {error}");
+                Ok(None)
+            }
         }
     }
 
-    /// The fastest algorithm by the library's own estimate that sums over k in one piece.
-    fn algorithm(
+    fn choose(&self, shape: &Shape) -> Result<Option<Plan>, CublasError> {
+        let Shape { n, k, strides: [a, b, d], bf16: [in_bf16, out_bf16], .. } = *shape;
+        let (input, output) = (kind(in_bf16), kind(out_bf16));
+        let description = Description::new(output, shape.bias)?;
+        let a = Layout::new(input, k, PRODUCT_ROWS, a)?;
+        let b = Layout::new(input, k, n, b)?;
+        let d = Layout::new(output, n, PRODUCT_ROWS, d)?;
+        let found = match self.algorithms(&description, [&a, &b, &d]) {
+            Err(CublasError(sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED)) => Vec::new(),
+            result => result?,
+        };
+        let algorithm = found.iter().copied().find(is_sound);
+        if algorithm.is_none() && !found.is_empty() {
+            let refused: Vec<_> = found.iter().map(|algorithm| Choice(algorithm).to_string()).collect();
+            tracing::warn!(
+                "{shape}: own kernel, as all of cuBLASLt's algorithms look as if they split k: {}",
+                refused.join("; ")
+            );
+        }
+        Ok(algorithm.map(|algorithm| Plan { description, a, b, d, algorithm }))
+    }
+
+    /// Algorithms that the workspace is enough for, the fastest by the library's own estimate first.
+    fn algorithms(
         &self,
         description: &Description,
         [a, b, d]: [&Layout; 3],
-    ) -> Result<Algorithm, CublasError> {
+    ) -> Result<Vec<Algorithm>, CublasError> {
         let preferences = Preferences::new()?;
         // SAFETY: plain data without a value that is invalid; entries past `count` are not read.
         let mut found: [sys::cublasLtMatmulHeuristicResult_t; CANDIDATES] = unsafe { std::mem::zeroed() };
@@ -186,15 +220,10 @@ impl CublasLt {
         }
         .result()?;
         let found = found.iter().take(usize::try_from(count).unwrap_or(0));
-        let sound = |result: &&sys::cublasLtMatmulHeuristicResult_t| {
-            result.state.result().is_ok()
-                && result.workspaceSize <= WORKSPACE
-                && config(&result.algo, Config::CUBLASLT_ALGO_CONFIG_SPLITK_NUM)
-                    .is_ok_and(|splits| splits <= 1)
-                && config(&result.algo, Config::CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME) == Ok(0)
+        let usable = |result: &&sys::cublasLtMatmulHeuristicResult_t| {
+            result.state.result().is_ok() && result.workspaceSize <= WORKSPACE
         };
-        let unsupported = CublasError(sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED);
-        found.into_iter().find(sound).map(|result| result.algo).ok_or(unsupported)
+        Ok(found.filter(usable).map(|result| result.algo).collect())
     }
 }
 
@@ -207,8 +236,6 @@ impl Drop for CublasLt {
         }
     }
 }
-
-type Algorithm = sys::cublasLtMatmulAlgo_t;
 
 /// How a shape is computed.
 struct Plan {
@@ -228,102 +255,43 @@ impl Shape {
             strides: [a.stride, b.stride, d.stride],
             bf16: [a.bf16, d.bf16],
             bias: bias.is_some(),
+            fits: fits(product),
         }
     }
 }
 
-/// The operation: operands, epilogue.
-struct Description(sys::cublasLtMatmulDesc_t);
-
-impl Description {
-    fn new(shape: &Shape, output: cudaDataType) -> Result<Self, CublasError> {
-        // Products of f32 stay in f32; those of bf16 are summed in f32.
-        let sums = sys::cublasComputeType_t::CUBLAS_COMPUTE_32F;
-        let mut description = Self(result::create_matmul_desc(sums, cudaDataType::CUDA_R_32F)?);
-        description.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSA, &TRANSPOSE)?;
-        if shape.bias {
-            description.set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, &Epilogue::CUBLASLT_EPILOGUE_BIAS)?;
-            description.set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &output)?;
-        }
-        Ok(description)
-    }
-
-    fn set<T>(&mut self, attribute: Attribute, value: &T) -> Result<(), CublasError> {
-        // SAFETY: the description lives; the library copies the value.
-        unsafe {
-            result::set_matmul_desc_attribute(self.0, attribute, from_ref(value).cast(), size_of::<T>())
-        }
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [input, output] = self.bf16.map(|bf16| if bf16 { "bf16" } else { "f32" });
+        let bias = if self.bias { " with bias" } else { "" };
+        write!(f, "products of {input} [{}, {}] to {output}{bias}", self.n, self.k)
     }
 }
 
-impl Drop for Description {
-    fn drop(&mut self) {
-        // SAFETY: created by this, destroyed once.
-        destroyed(unsafe { result::destroy_matmul_desc(self.0) });
+/// Why the library cannot be used: it must be wanted, there, whole and new enough.
+fn unusable() -> Option<String> {
+    if env::var_os(SWITCH).is_some_and(|value| value == "0") {
+        return Some(format!("{SWITCH} is 0"));
     }
-}
-
-/// A matrix as the library sees it: columns, each of them a row of ours.
-struct Layout(sys::cublasLtMatrixLayout_t);
-
-impl Layout {
-    fn new(kind: cudaDataType, rows: usize, columns: usize, stride: usize) -> Result<Self, CublasError> {
-        result::create_matrix_layout(kind, rows as u64, columns as u64, stride as i64).map(Self)
-    }
-}
-
-impl Drop for Layout {
-    fn drop(&mut self) {
-        // SAFETY: created by this, destroyed once.
-        destroyed(unsafe { result::destroy_matrix_layout(self.0) });
-    }
-}
-
-/// What algorithms may be chosen.
-struct Preferences(sys::cublasLtMatmulPreference_t);
-
-impl Preferences {
-    fn new() -> Result<Self, CublasError> {
-        let mut preferences = Self(result::create_matmul_pref()?);
-        preferences.set(Preference::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &WORKSPACE)?;
-        preferences.set(Preference::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &0u32)?;
-        for operand in [
-            Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
-            Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
-            Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
-            Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES,
-        ] {
-            preferences.set(operand, &ALIGNMENT)?;
-        }
-        Ok(preferences)
-    }
-
-    fn set<T>(&mut self, attribute: Preference, value: &T) -> Result<(), CublasError> {
-        // SAFETY: the preferences live; the library copies the value.
-        unsafe {
-            result::set_matmul_pref_attribute(self.0, attribute, from_ref(value).cast(), size_of::<T>())
-        }
-    }
-}
-
-impl Drop for Preferences {
-    fn drop(&mut self) {
-        // SAFETY: created by this, destroyed once.
-        destroyed(unsafe { result::destroy_matmul_pref(self.0) });
-    }
-}
-
-/// Whether the library is there, new enough and whole.
-fn is_usable() -> bool {
     // SAFETY: loading NVIDIA's library runs its initialisers, which is what it is made for.
     if !unsafe { sys::is_culib_present() } {
-        return false;
+        return Some("libcublasLt is not installed where libraries are looked for".to_owned());
     }
     // SAFETY: as above; the symbols are looked up, not called.
-    let has =
-        |function: &&str| unsafe { sys::culib().get::<unsafe extern "C" fn()>(function.as_bytes()) }.is_ok();
-    // SAFETY: the function is there and takes nothing.
-    FUNCTIONS.iter().all(has) && unsafe { sys::cublasLtGetVersion() } >= VERSION
+    let missing = |function: &&&str| {
+        unsafe { sys::culib().get::<unsafe extern "C" fn()>(function.as_bytes()) }.is_err()
+    };
+    if let Some(function) = FUNCTIONS.iter().find(missing) {
+        return Some(format!("libcublasLt has no function `{function}`"));
+    }
+    let version = version();
+    (version < VERSION).then(|| format!("libcublasLt is of version {version}, and {VERSION} is needed"))
+}
+
+/// The library's version.
+fn version() -> usize {
+    // SAFETY: callers know that the function is there; it takes nothing.
+    unsafe { sys::cublasLtGetVersion() }
 }
 
 /// Whether whole blocks of rows fit the operands, and all rows start on a multiple of [`ALIGNMENT`] bytes.
@@ -356,18 +324,6 @@ fn kind(bf16: bool) -> cudaDataType {
     if bf16 { cudaDataType::CUDA_R_16BF } else { cudaDataType::CUDA_R_32F }
 }
 
-/// A number that an algorithm is configured by.
-fn config(algorithm: &Algorithm, attribute: Config) -> Result<u32, CublasError> {
-    let mut value = 0u32;
-    // SAFETY: writes four bytes; the last pointer may be null.
-    unsafe {
-        let to = (&raw mut value).cast();
-        sys::cublasLtMatmulAlgoConfigGetAttribute(algorithm, attribute, to, size_of::<u32>(), null_mut())
-    }
-    .result()?;
-    Ok(value)
-}
-
 /// Calls the library with the context current.
 fn call<T>(context: &Context, call: impl FnOnce() -> Result<T, CublasError>) -> Result<T> {
     context.call(format_args!("cuBLASLt"), || Ok(call()))?.map_err(|error| failed(context, error))
@@ -375,10 +331,4 @@ fn call<T>(context: &Context, call: impl FnOnce() -> Result<T, CublasError>) -> 
 
 fn failed(context: &Context, error: CublasError) -> Error {
     context.name().error(format_args!("cuBLASLt: {error}: set {SWITCH}=0 to do without it"))
-}
-
-fn destroyed(result: Result<(), CublasError>) {
-    if let Err(error) = result {
-        tracing::debug!("cuBLASLt: {error}");
-    }
 }

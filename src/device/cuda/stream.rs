@@ -4,8 +4,8 @@
 use std::ptr::{NonNull, null_mut};
 use std::sync::Arc;
 
-use cudarc::driver::result::{self, event, stream};
-use cudarc::driver::sys;
+use cudarc::driver::result::{self, DriverError, event, stream};
+use cudarc::driver::sys::{self, CUresult};
 
 use super::context::Context;
 use crate::{Error, Result};
@@ -26,15 +26,6 @@ impl Stream {
         let handle = context
             .call(format_args!("creating a stream"), || stream::create(stream::StreamKind::NonBlocking))?;
         Ok(Self { context: Arc::clone(context), handle })
-    }
-
-    /// Lets later work wait for an event of another stream.
-    pub fn wait(&self, event: &Event) -> Result<()> {
-        let flags = sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT;
-        // SAFETY: both live as long as their references.
-        self.context.call(format_args!("waiting on the device"), || unsafe {
-            stream::wait_event(self.handle, event.handle, flags)
-        })
     }
 
     /// The point behind all work so far.
@@ -77,6 +68,16 @@ impl Event {
             sys::cuEventCreate(&raw mut handle, flags).result()
         })?;
         Ok(Self { context: Arc::clone(context), handle })
+    }
+
+    /// Whether the stream has come here; tells what went wrong in its work.
+    pub fn has_passed(&self) -> Result<bool> {
+        // SAFETY: the event is live.
+        let query = || match unsafe { event::query(self.handle) } {
+            Err(DriverError(CUresult::CUDA_ERROR_NOT_READY)) => Ok(false),
+            result => result.map(|()| true),
+        };
+        self.context.call(format_args!("asking for the device's progress"), query)
     }
 
     /// Waits on the host until the stream has come here; tells what went wrong in its work.

@@ -1,5 +1,5 @@
-// The entry points of libcublasLt that the driver calls. It multiplies as documented for column-major matrices, in f64,
-// and refuses what would let a row's bits depend on the batch.
+// The entry points of libcublasLt that the driver calls. It multiplies as documented for column-major matrices, summing in
+// another order than the kernels do, and refuses what would let a row's bits depend on the batch.
 #include <cstring>
 #include <vector>
 
@@ -21,7 +21,7 @@ struct Heuristic { Algorithm algorithm; size_t workspace; int state; float waves
 
 size_t bytes(int kind) { return kind == kR16 ? 2 : 4; }
 
-double load(const Layout& layout, uint64_t start, uint64_t row, uint64_t column) {
+float load(const Layout& layout, uint64_t start, uint64_t row, uint64_t column) {
   const uint64_t place = start + (column * uint64_t(layout.stride) + row) * bytes(layout.kind);
   if (layout.kind == kR32) return *reinterpret_cast<const float*>(place);
   const uint32_t bits = uint32_t(*reinterpret_cast<const uint16_t*>(place)) << 16;
@@ -30,9 +30,8 @@ double load(const Layout& layout, uint64_t start, uint64_t row, uint64_t column)
   return value;
 }
 
-void store(const Layout& layout, uint64_t start, uint64_t row, uint64_t column, double value) {
+void store(const Layout& layout, uint64_t start, uint64_t row, uint64_t column, float single) {
   const uint64_t place = start + (column * uint64_t(layout.stride) + row) * bytes(layout.kind);
-  const float single = float(value);
   uint32_t bits;
   std::memcpy(&bits, &single, 4);
   if (layout.kind == kR32) *reinterpret_cast<float*>(place) = single;
@@ -40,18 +39,21 @@ void store(const Layout& layout, uint64_t start, uint64_t row, uint64_t column, 
 }
 
 // All columns, one behind the other.
-std::vector<double> columns(const Layout& layout, uint64_t start) {
-  std::vector<double> values;
+std::vector<float> columns(const Layout& layout, uint64_t start) {
+  std::vector<float> values;
   values.reserve(layout.rows * layout.columns);
   for (uint64_t column = 0; column < layout.columns; ++column)
     for (uint64_t row = 0; row < layout.rows; ++row) values.push_back(load(layout, start, row, column));
   return values;
 }
 
-double dot(const double* a, const double* b, uint64_t count) {
-  double sum = 0;
-  for (uint64_t i = 0; i < count; ++i) sum += a[i] * b[i];
-  return sum;
+// The products' sum from the last on, every eighth in one: the low bits are not those of the kernels.
+float dot(const float* a, const float* b, uint64_t count) {
+  float sums[8] = {};
+  for (; count >= 8; count -= 8)
+    for (uint64_t i = 1; i <= 8; ++i) sums[i - 1] += a[count - i] * b[count - i];
+  for (uint64_t i = 0; i < count; ++i) sums[i] += a[i] * b[i];
+  return ((sums[0] + sums[4]) + (sums[1] + sums[5])) + ((sums[2] + sums[6]) + (sums[3] + sums[7]));
 }
 
 // Checks that a matrix lies in one allocation.
@@ -68,6 +70,7 @@ size_t cublasLtGetVersion() { return size_t(stub::setting("STUB_CUBLASLT", 13000
 
 int cublasLtCreate(void** handle) {
   stub::check_context("cublasLtCreate");
+  if (const int code = int(stub::setting("STUB_CUBLASLT_CREATE", kSuccess))) return code;
   *handle = new char;
   return kSuccess;
 }
@@ -130,6 +133,7 @@ int cublasLtMatmulPreferenceDestroy(void* preferences) {
 
 int cublasLtMatmulAlgoGetHeuristic(void*, void*, void*, void* b, void*, void*, void* asked, int count, Heuristic* found,
                                    int* returned) {
+  if (const int code = int(stub::setting("STUB_HEURISTIC", kSuccess))) return code;
   const auto* preferences = static_cast<Preferences*>(asked);
   if (preferences->reductions != 0) stub::misuse("cublasLtMatmulAlgoGetHeuristic", "reductions were not forbidden");
   for (uint32_t alignment : preferences->alignment)
@@ -174,7 +178,7 @@ int cublasLtMatmul(void*, void* operation, const float* alpha, uint64_t a, void*
   const Layout biases{D.kind, D.rows, 1, 8};
   for (uint64_t n = 0; n < D.columns; ++n)
     for (uint64_t m = 0; m < D.rows; ++m) {
-      double sum = *alpha * dot(&left[m * A.rows], &right[n * A.rows], A.rows);
+      float sum = *alpha * dot(&left[m * A.rows], &right[n * A.rows], A.rows);
       if (*beta != 0) sum += *beta * load(D, d, m, n);
       if (bias) sum += load(biases, description.bias, m, 0);
       store(D, d, m, n, sum);

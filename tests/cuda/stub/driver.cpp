@@ -18,10 +18,12 @@ namespace {
 
 enum Status {
   kSuccess = 0, kInvalidValue = 1, kOutOfMemory = 2, kNoDevice = 100, kInvalidDevice = 101, kNotFound = 500,
+  kNotReady = 600,
 };
 constexpr size_t kGuard = 256;
 constexpr unsigned char kGuardByte = 0xA5, kFreshByte = 0xFF;
 constexpr unsigned kDefaultShared = 48 << 10, kMaxShared = 99 << 10;
+constexpr size_t kMaxEvents = 80;
 constexpr uintptr_t kContext = 0xC0DE;
 
 struct Event {
@@ -39,8 +41,6 @@ std::recursive_mutex mutex;
 std::map<uint64_t, size_t> device_memory, host_memory;
 std::set<void*> streams, events, modules;
 std::map<std::string, Function> functions;
-// Host memory of copies that are under way.
-std::multiset<uint64_t> copied;
 size_t used = 0;
 int sticky = 0, contexts = 0;
 long long allocations = 0, launches = 0, copies = 0;
@@ -89,11 +89,7 @@ int copy(const char* call, uint64_t device, void* host, size_t bytes, void* stre
   if (!inside(host_memory, reinterpret_cast<uint64_t>(host), bytes)) misuse(call, "host memory that is not pinned");
   if (const int code = fault("STUB_COPY", ++copies)) return sticky = code;
   auto* memory = reinterpret_cast<void*>(device);
-  const auto mark = copied.insert(reinterpret_cast<uint64_t>(host));
-  checked(call, stream)->work.push_back([=] {
-    to_device ? std::memcpy(memory, host, bytes) : std::memcpy(host, memory, bytes);
-    copied.erase(mark);
-  });
+  checked(call, stream)->work.push_back([=] { to_device ? std::memcpy(memory, host, bytes) : std::memcpy(host, memory, bytes); });
   return kSuccess;
 }
 
@@ -229,11 +225,9 @@ int cuMemFreeHost(void* start) {
   Lock lock(mutex);
   check_context("cuMemFreeHost");
   if (sticky) return sticky;
-  const auto found = host_memory.find(reinterpret_cast<uint64_t>(start));
-  if (found == host_memory.end()) misuse("cuMemFreeHost", "not pinned memory, or freed twice");
-  const auto next = copied.lower_bound(found->first);
-  if (next != copied.end() && *next < found->first + found->second) misuse("cuMemFreeHost", "a copy is under way");
-  host_memory.erase(found);
+  if (!host_memory.erase(reinterpret_cast<uint64_t>(start))) misuse("cuMemFreeHost", "not pinned memory, or freed twice");
+  for (void* stream : streams)
+    if (!static_cast<Stream*>(stream)->work.empty()) misuse("cuMemFreeHost", "work that may use it is under way");
   std::free(static_cast<unsigned char*>(start) - kGuard);
   return kSuccess;
 }
@@ -273,22 +267,11 @@ int cuStreamDestroy_v2(void* stream) {
   return kSuccess;
 }
 
-int cuStreamWaitEvent(void* stream, void* event, unsigned) {
-  Lock lock(mutex);
-  check_context("cuStreamWaitEvent");
-  if (sticky) return sticky;
-  check_live("cuStreamWaitEvent", events, event);
-  auto* awaited = static_cast<Event*>(event);
-  if (!awaited->recorded) misuse("cuStreamWaitEvent", "the event was never recorded");
-  Stream* source = awaited->stream;
-  checked("cuStreamWaitEvent", stream)->work.push_back([=] { flush(source); });
-  return kSuccess;
-}
-
 int cuEventCreate(void** event, unsigned) {
   Lock lock(mutex);
   check_context("cuEventCreate");
   events.insert(*event = new Event);
+  if (events.size() > kMaxEvents) misuse("cuEventCreate", "more events at a time than copies need");
   return sticky;
 }
 
@@ -302,6 +285,16 @@ int cuEventRecord(void* event, void* stream) {
   // The work may outlive the event.
   recorded->stream->work.push_back([=] { if (events.count(event)) recorded->passed = true; });
   return kSuccess;
+}
+
+int cuEventQuery(void* event) {
+  Lock lock(mutex);
+  check_context("cuEventQuery");
+  if (sticky) return sticky;
+  check_live("cuEventQuery", events, event);
+  const auto* asked = static_cast<Event*>(event);
+  if (!asked->recorded) misuse("cuEventQuery", "the event was never recorded");
+  return asked->passed ? kSuccess : kNotReady;
 }
 
 int cuEventSynchronize(void* event) {
@@ -346,6 +339,8 @@ int cuModuleUnload(void* module) {
   check_context("cuModuleUnload");
   if (sticky) return sticky;
   check_live("cuModuleUnload", modules, module);
+  for (void* stream : streams)
+    if (!static_cast<Stream*>(stream)->work.empty()) misuse("cuModuleUnload", "work that may use it is under way");
   modules.erase(module);
   return kSuccess;
 }

@@ -1,0 +1,48 @@
+//! What the library tells of its algorithms.
+#![allow(unsafe_code)]
+
+use std::fmt;
+use std::ptr::null_mut;
+
+use cudarc::cublaslt::result::CublasError;
+use cudarc::cublaslt::sys::{self, cublasLtMatmulAlgoConfigAttributes_t as Config};
+
+pub(super) type Algorithm = sys::cublasLtMatmulAlgo_t;
+
+/// Whether an algorithm sums over k in one piece, as far as the library tells.
+pub(super) fn is_sound(algorithm: &Algorithm) -> bool {
+    config(algorithm, Config::CUBLASLT_ALGO_CONFIG_SPLITK_NUM).is_ok_and(|splits| splits <= 1)
+        && config(algorithm, Config::CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME) == Ok(0)
+}
+
+/// What an algorithm is configured by, for those who look into a choice.
+pub(super) struct Choice<'a>(pub &'a Algorithm);
+
+impl fmt::Display for Choice<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (separator, name, attribute) in [
+            ("", "id", Config::CUBLASLT_ALGO_CONFIG_ID),
+            (", ", "tile", Config::CUBLASLT_ALGO_CONFIG_TILE_ID),
+            (", ", "splits", Config::CUBLASLT_ALGO_CONFIG_SPLITK_NUM),
+            (", ", "reduction", Config::CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME),
+        ] {
+            match config(self.0, attribute) {
+                Ok(value) => write!(f, "{separator}{name} {}", value as i32)?,
+                Err(error) => write!(f, "{separator}{name} unknown ({error})")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A number that an algorithm is configured by.
+fn config(algorithm: &Algorithm, attribute: Config) -> Result<u32, CublasError> {
+    let mut value = 0u32;
+    // SAFETY: writes four bytes; the last pointer may be null.
+    unsafe {
+        let to = (&raw mut value).cast();
+        sys::cublasLtMatmulAlgoConfigGetAttribute(algorithm, attribute, to, size_of::<u32>(), null_mut())
+    }
+    .result()?;
+    Ok(value)
+}
