@@ -74,7 +74,7 @@ impl Driver for Cuda {
     }
 
     fn fill(&self, to: Address, byte: u8, bytes: usize) -> Result<()> {
-        // SAFETY: the memory is the caller's, who holds its buffer.
+        // SAFETY: the memory is the caller's, who holds its buffer; a queue takes its own memory only.
         self.context.call(format_args!("filling memory"), || unsafe {
             result::memset_d8_async(to.0, byte, bytes, self.compute.handle)
         })
@@ -83,8 +83,9 @@ impl Driver for Cuda {
     fn launch(&self, kernel: &'static Kernel, grid: Grid, arguments: &mut [*mut c_void]) -> Result<()> {
         let function = self.modules.function(kernel, grid.shared)?;
         let [x, y, z] = grid.blocks;
-        // SAFETY: the arguments were made by the kernel's typed launcher, one pointer to a live value for each parameter;
-        // CUDA copies the values. The ops check that what pointers among them point at is as large as the kernel needs.
+        // SAFETY: the arguments were made by the kernel's typed launcher, one pointer to a live value for each parameter,
+        // buffers among them of this GPU's; CUDA copies the values. Only ops launch; they check that buffers are as large
+        // as the kernel needs, and name the indices in buffers that they trust.
         self.context.call(format_args!("{}", kernel.name.to_string_lossy()), || unsafe {
             result::launch_kernel(
                 function,
@@ -158,9 +159,9 @@ impl Allocation {
         let address = address.map_err(|error| match error {
             Error::OutOfMemory { .. } => {
                 tracing::debug!(
-                    "{}: no room for {bytes} bytes; free and all: {:?}",
+                    "{}: no room for {bytes} bytes; free and in all: {:?}",
                     context.name(),
-                    result::mem_get_info()
+                    result::mem_get_info().ok()
                 );
                 Error::OutOfMemory { bytes }
             }

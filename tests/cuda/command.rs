@@ -62,18 +62,25 @@ fn run(mut command: Command, input: &str, libraries: Libraries, variables: &[(&s
     }
 }
 
-/// Faults that show when the device is opened, and what the sentence about each says.
-const FAULTS: [(&[(&str, &str)], &[&str]); 10] = [
-    (&[("STUB_INIT", "100")], &["finds no GPU", "CUDA_VISIBLE_DEVICES"]),
-    (&[("STUB_INIT", "803")], &["restart the machine"]),
-    (&[("STUB_INIT", "999")], &["CUDA_ERROR_UNKNOWN (999)"]),
-    (&[("STUB_DEVICES", "0")], &["finds no GPU", "--device cpu"]),
-    (&[("STUB_CAPABILITY", "52")], &["capability is 5.2", "need 8.0"]),
-    (&[("STUB_DRIVER", "12040")], &["supports CUDA 12.4", "need 13.0", "update the driver"]),
-    (&[("STUB_CONTEXT", "46")], &["another process holds the GPU"]),
-    (&[("STUB_CONTEXT", "2")], &["no room", "nvidia-smi"]),
-    (&[("STUB_HOST_ALLOC", "2")], &["cannot pin", "ulimit"]),
-    (&[("STUB_HOST_ALLOC", "304")], &["pinning host memory: CUDA_ERROR_OPERATING_SYSTEM (304)"]),
+/// A variable that asks for a fault, its value, and what the sentence about the fault says.
+type Fault = (&'static str, &'static str, &'static [&'static str]);
+
+/// Faults of a GPU that cannot be used at all.
+const FAULTS: [Fault; 8] = [
+    ("STUB_INIT", "100", &["finds no GPU", "CUDA_VISIBLE_DEVICES"]),
+    ("STUB_INIT", "803", &["restart the machine"]),
+    ("STUB_INIT", "999", &["CUDA_ERROR_UNKNOWN (999)"]),
+    ("STUB_DEVICES", "0", &["finds no GPU", "--device cpu"]),
+    ("STUB_CAPABILITY", "52", &["capability is 5.2", "need 8.0"]),
+    ("STUB_DRIVER", "12040", &["supports CUDA 12.4", "need 13.0", "update the driver"]),
+    ("STUB_CONTEXT", "46", &["another process holds the GPU"]),
+    ("STUB_CONTEXT", "2", &["no room", "nvidia-smi"]),
+];
+
+/// Faults of the host that show when the GPU is opened.
+const HOST_FAULTS: [Fault; 2] = [
+    ("STUB_HOST_ALLOC", "2", &["cannot pin", "ulimit"]),
+    ("STUB_HOST_ALLOC", "304", &["pinning host memory: CUDA_ERROR_OPERATING_SYSTEM (304)"]),
 ];
 
 /// Asserts that a run failed with one sentence and left nothing behind.
@@ -88,8 +95,8 @@ fn assert_fails(outcome: &Outcome, status: i32, parts: &[&str]) {
 
 #[test]
 fn a_gpu_that_cannot_be_used_is_told_in_one_sentence() {
-    for (variables, parts) in FAULTS {
-        assert_fails(&edit("cuda", "f32", Libraries::Stub, variables), 1, parts);
+    for (variable, value, parts) in FAULTS.into_iter().chain(HOST_FAULTS) {
+        assert_fails(&edit("cuda", "f32", Libraries::Stub, &[(variable, value)]), 1, parts);
     }
     let absent = edit("cuda", "f32", Libraries::None, &[]);
     assert_fails(&absent, 1, &["no NVIDIA driver found", "--device cpu"]);
@@ -104,8 +111,8 @@ fn without_a_usable_gpu_auto_takes_the_cpu_and_says_why() {
     let absent = edit("auto", "f32", Libraries::None, &[]);
     assert_eq!((absent.status, &absent.output), (0, &cpu.output), "{}", absent.told);
     assert!(!absent.told.contains("cuda"), "{}", absent.told);
-    for (variables, parts) in FAULTS {
-        let outcome = edit("auto", "f32", Libraries::Stub, variables);
+    for (variable, value, parts) in FAULTS {
+        let outcome = edit("auto", "f32", Libraries::Stub, &[(variable, value)]);
         assert_eq!((outcome.status, &outcome.output), (0, &cpu.output), "{}", outcome.told);
         let warnings: Vec<_> = outcome.told.lines().filter(|line| line.contains("WARN")).collect();
         assert_eq!(warnings.len(), 1, "{}", outcome.told);

@@ -143,8 +143,8 @@ impl Context {
 impl Drop for Context {
     fn drop(&mut self) {
         // SAFETY: retained once when this was made; whatever lives in the context holds a reference to this.
-        if let Err(error) = unsafe { primary_ctx::release(self.device) } {
-            tracing::debug!("{}: {error}", self.name);
+        if let Err(DriverError(code)) = unsafe { primary_ctx::release(self.device) } {
+            tracing::debug!("{}: {}", self.name, explain(code));
         }
     }
 }

@@ -12,6 +12,7 @@ mod algorithm;
 mod descriptors;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::env;
 use std::ffi::c_void;
 use std::fmt;
@@ -104,10 +105,11 @@ impl CublasLt {
     pub fn run(&self, stream: &Stream, product: &Product) -> Result<bool> {
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         let shape = Shape::of(product);
-        if !plans.contains_key(&shape) {
-            plans.insert(shape, self.plan(&shape)?);
-        }
-        let Some(Some(plan)) = plans.get_mut(&shape) else { return Ok(false) };
+        let plan = match plans.entry(shape) {
+            Entry::Occupied(planned) => planned.into_mut(),
+            Entry::Vacant(place) => place.insert(self.plan(&shape)?),
+        };
+        let Some(plan) = plan else { return Ok(false) };
         if let Some(bias) = product.bias {
             call(&self.context, || {
                 plan.description.set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias.0)

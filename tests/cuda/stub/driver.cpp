@@ -41,6 +41,8 @@ std::recursive_mutex mutex;
 std::map<uint64_t, size_t> device_memory, host_memory;
 std::set<void*> streams, events, modules;
 std::map<std::string, Function> functions;
+// Host memory of copies that are under way.
+std::multiset<uint64_t> copied;
 size_t used = 0;
 int sticky = 0, contexts = 0;
 long long allocations = 0, launches = 0, copies = 0;
@@ -89,7 +91,11 @@ int copy(const char* call, uint64_t device, void* host, size_t bytes, void* stre
   if (!inside(host_memory, reinterpret_cast<uint64_t>(host), bytes)) misuse(call, "host memory that is not pinned");
   if (const int code = fault("STUB_COPY", ++copies)) return sticky = code;
   auto* memory = reinterpret_cast<void*>(device);
-  checked(call, stream)->work.push_back([=] { to_device ? std::memcpy(memory, host, bytes) : std::memcpy(host, memory, bytes); });
+  const auto mark = copied.insert(reinterpret_cast<uint64_t>(host));
+  checked(call, stream)->work.push_back([=] {
+    to_device ? std::memcpy(memory, host, bytes) : std::memcpy(host, memory, bytes);
+    copied.erase(mark);
+  });
   return kSuccess;
 }
 
@@ -225,9 +231,11 @@ int cuMemFreeHost(void* start) {
   Lock lock(mutex);
   check_context("cuMemFreeHost");
   if (sticky) return sticky;
-  if (!host_memory.erase(reinterpret_cast<uint64_t>(start))) misuse("cuMemFreeHost", "not pinned memory, or freed twice");
-  for (void* stream : streams)
-    if (!static_cast<Stream*>(stream)->work.empty()) misuse("cuMemFreeHost", "work that may use it is under way");
+  const auto found = host_memory.find(reinterpret_cast<uint64_t>(start));
+  if (found == host_memory.end()) misuse("cuMemFreeHost", "not pinned memory, or freed twice");
+  const auto next = copied.lower_bound(found->first);
+  if (next != copied.end() && *next < found->first + found->second) misuse("cuMemFreeHost", "a copy is under way");
+  host_memory.erase(found);
   std::free(static_cast<unsigned char*>(start) - kGuard);
   return kSuccess;
 }
@@ -339,8 +347,6 @@ int cuModuleUnload(void* module) {
   check_context("cuModuleUnload");
   if (sticky) return sticky;
   check_live("cuModuleUnload", modules, module);
-  for (void* stream : streams)
-    if (!static_cast<Stream*>(stream)->work.empty()) misuse("cuModuleUnload", "work that may use it is under way");
   modules.erase(module);
   return kSuccess;
 }
