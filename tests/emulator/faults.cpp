@@ -1,4 +1,6 @@
 // usage: faults CASE: runs kernels with a planted fault, and prints what the emulator says.
+#include <sys/mman.h>
+
 #include <cmath>
 #include <cstring>
 #include <functional>
@@ -125,6 +127,24 @@ void several_hosts() {
   print("");
 }
 
+// What is mapped after a host thread's end, maybe where its stacks were, may be read.
+void memory_after_stacks() {
+  constexpr size_t kBytes = size_t(400) << 20, kStep = 8;
+  std::thread([] {
+    std::vector<float> out(1024);
+    run<neighbour>({{1, 1, 1}, 1024, 4096}, false, out.data(), 1);
+    require(!launch<divergent_barrier>({{1, 1, 1}, 1024}, false, out.data()).empty(), "no error");
+  }).join();
+  void* memory = mmap(nullptr, kBytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  require(memory != MAP_FAILED, "no memory");
+  const volatile char* bytes = static_cast<char*>(memory);
+  bool fresh = true;
+  for (size_t i = 0; i < kBytes; i += kStep) fresh &= bytes[i] == 0;
+  require(fresh, "not fresh");
+  munmap(memory, kBytes);
+  print("");
+}
+
 const std::map<std::string, Case> kCases = {
     {"missing_barrier", [] { compare<neighbour>(false); }},
     {"barrier", [] { compare<neighbour>(true); }},
@@ -156,6 +176,7 @@ const std::map<std::string, Case> kCases = {
     {"coordinates", coordinates},
     {"recovers", recovers},
     {"several_hosts", several_hosts},
+    {"memory_after_stacks", memory_after_stacks},
 };
 }  // namespace
 

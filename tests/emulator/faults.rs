@@ -139,7 +139,8 @@ fn the_sanitizer_stops_reads_past_a_buffer() {
 
 #[test]
 fn the_sanitizer_bears_abandoned_stacks() {
-    for case in ["barrier", "mixed_collectives", "recovers", "several_hosts", "copies"] {
+    for case in ["barrier", "mixed_collectives", "recovers", "several_hosts", "memory_after_stacks", "copies"]
+    {
         assert_eq!(FAULTS_SANITIZED.run(case), FAULTS.run(case), "{case}");
     }
 }
