@@ -257,7 +257,7 @@ impl<'a, T: Kernels> Pass<'a, T> {
             None => product_add(queue, input, weight, bias, self.x()),
             Some(output) => {
                 let output = self.first(output);
-                queue.fill(output.data, 0)?;
+                queue.fill(output.data.slice(0..output.rows * output.stride), 0)?;
                 product_add(queue, input, weight, bias, output)?;
                 self.norm(norm).add_on(queue, self.x(), output)
             }

@@ -99,7 +99,8 @@ impl Scores {
             c,
             hidden.stride,
             weight.stride,
-            self.temperature.unwrap_or(1.0).recip(),
+            // A reciprocal that overflowed would turn a difference of 0 into NaN.
+            self.temperature.unwrap_or(1.0).recip().min(f32::MAX),
         )?;
         self.merge(queue, rows)
     }
