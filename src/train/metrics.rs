@@ -190,8 +190,7 @@ impl<T: Stepped> Lines<T> {
     /// Opens the file for more, cut behind the last line of a step up to `last`, or emptied.
     fn open(path: PathBuf, last: Option<u64>) -> Result<Self> {
         let open = || -> std::io::Result<File> {
-            let mut file =
-                File::options().read(true).write(true).create(true).truncate(false).open(&path)?;
+            let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&path)?;
             let mut reader = BufReader::new(&file);
             let mut kept = 0;
             while let Some((line, length)) = next_line::<T>(&mut reader)

@@ -120,9 +120,8 @@ fn font(size: u32) -> TextStyle<'static> {
 
 /// The losses' range with some room.
 fn height<'a>(points: impl Iterator<Item = &'a (f64, f64)>) -> Range<f64> {
-    let (low, high) = points.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), point| {
-        (low.min(point.1), high.max(point.1))
-    });
+    let (low, high) = points
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), point| (low.min(point.1), high.max(point.1)));
     let room = ((high - low) * 0.05).max(high.abs() * 1e-3).max(1e-6);
     low - room..high + room
 }
