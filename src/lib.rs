@@ -14,6 +14,7 @@ pub mod random;
 pub mod score;
 pub mod tensor;
 pub mod tokenizer;
+pub mod train;
 
 pub use data::Document;
 pub use device::Device;

@@ -11,9 +11,12 @@ pub(crate) mod device;
 pub mod folder;
 #[doc(hidden)]
 pub mod forward;
+pub mod init;
 mod map;
 #[doc(hidden)]
 pub mod names;
+pub mod parameters;
+pub mod save;
 #[doc(hidden)]
 pub mod weights;
 
