@@ -114,6 +114,8 @@ pub struct Config {
     pub special_ids: Vec<u32>,
     /// The token that begins a sequence.
     pub bos_token_id: Option<u32>,
+    /// The token that ends one: the first where there are several.
+    pub eos_token_id: Option<u32>,
 }
 
 impl Config {
@@ -155,7 +157,7 @@ impl Config {
             .rotary
             .then(|| Rope::from_fields(fields, traits, sizes.head_dim, sizes.max_positions))
             .transpose()?;
-        let (bos_token_id, special_ids) = special_ids(fields, traits)?;
+        let SpecialIds { bos, eos, all } = special_ids(fields, traits)?;
         Ok(Self {
             family: traits.family,
             vocab_size: fields.size("vocab_size")?,
@@ -183,8 +185,9 @@ impl Config {
             output_bias: switch(fields, traits.output_bias)?,
             mlp_bias: switch(fields, traits.mlp_bias)?,
             sliding_window: sliding_window(fields, traits, sizes.layers)?,
-            special_ids,
-            bos_token_id,
+            special_ids: all,
+            bos_token_id: bos,
+            eos_token_id: eos,
         })
     }
 }
@@ -352,19 +355,20 @@ fn sliding_layers(fields: &Fields, layers: usize) -> Result<Option<bool>> {
     Ok(Some(types.contains(&"sliding_attention")))
 }
 
-/// The first beginning-of-sequence id, and all special ids.
-fn special_ids(fields: &Fields, traits: &Traits) -> Result<(Option<u32>, Vec<u32>)> {
-    let names = ["bos_token_id", "eos_token_id", "pad_token_id"];
-    let mut all = Vec::new();
-    let mut bos = None;
-    for (name, default) in names.into_iter().zip(traits.special_ids) {
-        let ids = fields.ids(name, default)?;
-        if name == "bos_token_id" {
-            bos = ids.first().copied();
-        }
-        all.extend(ids);
-    }
+/// Special ids: the first that begins a sequence, the first that ends one, and all.
+struct SpecialIds {
+    bos: Option<u32>,
+    eos: Option<u32>,
+    all: Vec<u32>,
+}
+
+fn special_ids(fields: &Fields, traits: &Traits) -> Result<SpecialIds> {
+    let [bos, eos, pad] = traits.special_ids;
+    let bos = fields.ids("bos_token_id", bos)?;
+    let eos = fields.ids("eos_token_id", eos)?;
+    let pad = fields.ids("pad_token_id", pad)?;
+    let mut all = [bos.as_slice(), &eos, &pad].concat();
     all.sort_unstable();
     all.dedup();
-    Ok((bos, all))
+    Ok(SpecialIds { bos: bos.first().copied(), eos: eos.first().copied(), all })
 }

@@ -11,7 +11,6 @@ pub(crate) mod device;
 pub mod folder;
 #[doc(hidden)]
 pub mod forward;
-mod map;
 #[doc(hidden)]
 pub mod names;
 #[doc(hidden)]
