@@ -11,8 +11,11 @@ pub(crate) mod device;
 pub mod folder;
 #[doc(hidden)]
 pub mod forward;
+<<<<<<< HEAD
 pub mod init;
 mod map;
+=======
+>>>>>>> data
 #[doc(hidden)]
 pub mod names;
 pub mod parameters;
