@@ -86,9 +86,9 @@ pub struct Kernel<E: 'static> {
     /// Rows that it keeps in registers.
     rows: usize,
     run: fn(Left<E>, Panels<E>, Start, &mut [f32], usize),
-    /// [`pack::interleave`] into blocks of as many lanes as the kernel has rows.
-    interleave: fn(pack::Source<E>, &mut [E]),
-    /// [`pack::transpose`], fast for whole blocks.
+    /// [`pack::interleave`] at its fastest.
+    interleave: fn(pack::Source<E>, usize, &mut [E]),
+    /// [`pack::transpose`] at its fastest.
     transpose: fn(pack::Source<E>, &mut [E]),
 }
 

@@ -8,24 +8,30 @@ use std::arch::x86_64::*;
 
 use half::bf16;
 
-use super::{Kernel, Left, Panels, Start, check_tile, pack};
+use super::{Kernel, Left, Panels, Start, check_tile, pack, span};
 use crate::tensor::{Element, PANEL};
 
 const ROWS: usize = 12;
 const LANES: usize = 16;
 
 pub(super) fn f32_kernel() -> Option<Kernel<f32>> {
-    is_x86_feature_detected!("avx512f").then_some(kernel(f32_tile))
+    is_detected().then_some(kernel(f32_tile))
 }
 
 pub(super) fn bf16_kernel() -> Option<Kernel<bf16>> {
-    let found = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16");
-    found.then_some(kernel(bf16_tile))
+    (is_detected() && is_x86_feature_detected!("avx512bf16")).then_some(kernel(bf16_tile))
 }
 
-/// The kernel that runs `run`; only where AVX-512 was detected.
+/// What packing needs, and all processors have that anybody trains on.
+fn is_detected() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vl")
+}
+
+/// The kernel that runs `run`; only where [`is_detected`].
 fn kernel<E: Lane>(run: fn(Left<E>, Panels<E>, Start, &mut [f32], usize)) -> Kernel<E> {
-    Kernel { rows: ROWS, run, interleave: pack::interleave::<E, ROWS>, transpose: transpose::<E> }
+    Kernel { rows: ROWS, run, interleave: interleave::<E>, transpose: transpose::<E> }
 }
 
 fn f32_tile(a: Left<f32>, b: Panels<f32>, start: Start, out: &mut [f32], out_stride: usize) {
@@ -54,12 +60,14 @@ unsafe fn bf16_rows(a: Left<bf16>, b: Panels<bf16>, start: Start, out: *mut f32,
     unsafe { by_rows(a, b, start, out, out_stride) }
 }
 
-/// The three instructions in which the types differ. One group of inputs fills a 32-bit lane.
+/// The instructions in which the types differ. One group of inputs fills a 32-bit lane.
 trait Lane: Element {
     type Vector: Copy;
     unsafe fn broadcast(group: *const Self) -> Self::Vector;
     unsafe fn load(weights: *const Self) -> Self::Vector;
     unsafe fn multiply_add(sum: __m512, a: Self::Vector, b: Self::Vector) -> __m512;
+    /// Groups of sixteen columns from `count` inputs, which lie in rows; zero outside `mask`.
+    unsafe fn gather(inputs: *const Self, stride: usize, count: usize, mask: u16) -> __m512i;
 }
 
 impl Lane for f32 {
@@ -82,6 +90,12 @@ impl Lane for f32 {
         // SAFETY: as above.
         unsafe { _mm512_fmadd_ps(a, b, sum) }
     }
+
+    #[inline(always)]
+    unsafe fn gather(inputs: *const f32, _: usize, _: usize, mask: u16) -> __m512i {
+        // SAFETY: as above.
+        unsafe { _mm512_maskz_loadu_epi32(mask, inputs.cast()) }
+    }
 }
 
 impl Lane for bf16 {
@@ -103,6 +117,19 @@ impl Lane for bf16 {
     unsafe fn multiply_add(sum: __m512, a: __m512bh, b: __m512bh) -> __m512 {
         // SAFETY: as above.
         unsafe { _mm512_dpbf16_ps(sum, a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn gather(inputs: *const bf16, stride: usize, count: usize, mask: u16) -> __m512i {
+        // SAFETY: as above; the second input is only touched where there is one.
+        unsafe {
+            let low = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, inputs.cast()));
+            if count < Self::GROUP {
+                return low;
+            }
+            let high = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, inputs.add(stride).cast()));
+            _mm512_or_si512(low, _mm512_slli_epi32::<16>(high))
+        }
     }
 }
 
@@ -163,6 +190,37 @@ unsafe fn tile<E: Lane, const MR: usize>(
             let out = out.add(row * out_stride);
             _mm512_storeu_ps(out, sums[0]);
             _mm512_storeu_ps(out.add(LANES), sums[1]);
+        }
+    }
+}
+
+/// [`pack::interleave`], sixteen lanes at a time.
+fn interleave<E: Lane>(from: pack::Source<E>, lanes: usize, out: &mut [E]) {
+    let panels = from.width.div_ceil(lanes);
+    assert!(from.data.len() >= span(from.rows, from.stride, from.width));
+    assert!(out.len() >= from.rows.next_multiple_of(E::GROUP) * lanes * panels);
+    // SAFETY: the extents were just checked; a kernel with this function is only handed out where there is AVX-512.
+    unsafe { interleave_panels(from, lanes, out.as_mut_ptr()) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+unsafe fn interleave_panels<E: Lane>(from: pack::Source<E>, lanes: usize, out: *mut E) {
+    let first = |count: usize| u16::MAX >> (LANES - count.min(LANES));
+    let panel = from.rows.next_multiple_of(E::GROUP) * lanes;
+    for group in (0..from.rows).step_by(E::GROUP) {
+        let count = E::GROUP.min(from.rows - group);
+        for column in (0..from.width).step_by(lanes) {
+            for lane in (0..lanes).step_by(LANES) {
+                let left = from.width.saturating_sub(column + lane).min(lanes - lane);
+                // SAFETY: `left` columns of `count` rows are inside the source, unless there is none and nothing is
+                // loaded; `lanes - lane` groups are inside the output.
+                unsafe {
+                    let inputs = from.data.as_ptr().wrapping_add(group * from.stride + column + lane);
+                    let values = E::gather(inputs, from.stride, count, first(left));
+                    let to = out.add(column / lanes * panel + group * lanes + lane * E::GROUP);
+                    _mm512_mask_storeu_epi32(to.cast(), first(lanes - lane), values);
+                }
+            }
         }
     }
 }

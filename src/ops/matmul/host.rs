@@ -113,7 +113,7 @@ impl<E: Element> Product<'_, E> {
             }
         } else {
             let from = self.b.part([inputs.start, columns.start], [inputs.len(), columns.len()]);
-            pack::interleave::<E, PANEL>(from, scratch);
+            (kernel.interleave)(from, PANEL, scratch);
         }
         Panels { data: scratch, count, stride, segments: 1, segment: stride / PANEL, segment_stride: 0 }
     }
@@ -129,7 +129,7 @@ impl<E: Element> Product<'_, E> {
         let padded = inputs.len().next_multiple_of(E::GROUP);
         if self.layout == Layout::Tn {
             let from = self.a.part([inputs.start, rows.start], [inputs.len(), rows.len()]);
-            (kernel.interleave)(from, scratch);
+            (kernel.interleave)(from, kernel.rows, scratch);
             let step = kernel.rows * E::GROUP;
             let rows = Left { data: scratch, rows: rows.len(), stride: E::GROUP, step };
             return Block { rows, tile: kernel.rows * padded };

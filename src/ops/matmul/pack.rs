@@ -27,38 +27,28 @@ impl<'a, E> Source<'a, E> {
     }
 }
 
-/// Rows are inputs: cuts their columns into panels of `LANES`, each with its inputs one after the other, in groups; zeros
+/// Rows are inputs: cuts their columns into panels of `lanes`, each with its inputs one after the other, in groups; zeros
 /// where there is none.
-pub(super) fn interleave<E: Element, const LANES: usize>(from: Source<E>, out: &mut [E]) {
-    let panel = from.rows.next_multiple_of(E::GROUP) * LANES;
+pub(super) fn interleave<E: Element>(from: Source<E>, lanes: usize, out: &mut [E]) {
+    let panel = from.rows.next_multiple_of(E::GROUP) * lanes;
     vectorize(
         #[inline(always)]
         || {
-            for first in (0..from.rows).step_by(E::GROUP) {
-                for (index, column) in (0..from.width).step_by(LANES).enumerate() {
-                    let to = &mut out[index * panel + first * LANES..][..E::GROUP * LANES];
-                    for (part, input) in (first..first + E::GROUP).enumerate() {
-                        let values = lanes::<E, LANES>(from, input, column);
-                        to.iter_mut().skip(part).step_by(E::GROUP).zip(values).for_each(|(to, x)| *to = x);
+            for group in (0..from.rows).step_by(E::GROUP) {
+                for (index, column) in (0..from.width).step_by(lanes).enumerate() {
+                    let to = &mut out[index * panel + group * lanes..][..lanes * E::GROUP];
+                    let count = lanes.min(from.width - column);
+                    if count < lanes || group + E::GROUP > from.rows {
+                        to.fill(E::from_f32(0.0));
+                    }
+                    for (part, row) in (group..from.rows.min(group + E::GROUP)).enumerate() {
+                        let values = &from.data[row * from.stride + column..][..count];
+                        to.iter_mut().skip(part).step_by(E::GROUP).zip(values).for_each(|(to, x)| *to = *x);
                     }
                 }
             }
         },
     );
-}
-
-/// `LANES` elements of a row from a column on.
-#[inline(always)]
-fn lanes<E: Element, const LANES: usize>(from: Source<E>, row: usize, column: usize) -> [E; LANES] {
-    let zero = E::from_f32(0.0);
-    if row >= from.rows {
-        return [zero; LANES];
-    }
-    let values = &from.data[row * from.stride..][column..from.width];
-    match values.first_chunk() {
-        Some(values) => *values,
-        None => std::array::from_fn(|lane| values.get(lane).copied().unwrap_or(zero)),
-    }
 }
 
 /// Rows are up to [`PANEL`] outputs: interleaves them as the columns of one panel; zeros where there is none.

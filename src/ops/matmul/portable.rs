@@ -8,7 +8,7 @@ use crate::tensor::{Element, PANEL};
 const ROWS: usize = 3;
 
 pub(super) fn kernel<E: Element>() -> Kernel<E> {
-    Kernel { rows: ROWS, run: dispatch, interleave: pack::interleave::<E, ROWS>, transpose: pack::transpose }
+    Kernel { rows: ROWS, run: dispatch, interleave: pack::interleave, transpose: pack::transpose }
 }
 
 fn dispatch<E: Element>(a: Left<E>, b: Panels<E>, start: Start, out: &mut [f32], out_stride: usize) {
