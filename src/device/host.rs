@@ -117,6 +117,10 @@ impl Access<'_> {
 
     /// The elements of a view.
     pub fn slice<'a, T: Pod>(&'a self, view: View<'a, T>) -> &'a [T] {
+        // An empty slice of bytes need not be aligned for T.
+        if view.is_empty() {
+            return &[];
+        }
         bytemuck::cast_slice(self.bytes(self.address(view), view.len() * size_of::<T>()))
     }
 
@@ -126,6 +130,9 @@ impl Access<'_> {
     /// As [`Access::write`].
     #[expect(clippy::mut_from_ref, reason = "as above")]
     pub fn slice_mut<'a, T: Pod>(&'a self, view: View<'a, T>) -> &'a mut [T] {
+        if view.is_empty() {
+            return &mut [];
+        }
         bytemuck::cast_slice_mut(self.bytes_mut(self.address(view), view.len() * size_of::<T>()))
     }
 
