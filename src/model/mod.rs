@@ -11,9 +11,15 @@ pub(crate) mod device;
 pub mod folder;
 #[doc(hidden)]
 pub mod forward;
+<<<<<<< HEAD
+pub mod init;
 mod map;
+=======
+>>>>>>> data
 #[doc(hidden)]
 pub mod names;
+pub mod parameters;
+pub mod save;
 #[doc(hidden)]
 pub mod weights;
 
