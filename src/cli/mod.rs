@@ -16,6 +16,7 @@ mod score;
 mod session;
 mod signals;
 mod summary;
+mod tokenize;
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, Write, stderr, stdout};
@@ -25,7 +26,7 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::data::STANDARD_OUTPUT;
 use crate::{Error, Result};
-use args::{CommonArgs, EditArgs, InfoArgs, LogFormat, RevertArgs, ScoreArgs};
+use args::{CommonArgs, EditArgs, InfoArgs, LogFormat, RevertArgs, ScoreArgs, TokenizeArgs};
 use completions::CompletionsArgs;
 
 /// Token-level editing of text corpora: score every token with a causal language model, resample the ones it finds too predictable.
@@ -46,6 +47,8 @@ enum Command {
     Edit(Box<EditArgs>),
     /// The original, from edited text and provenance
     Revert(Box<RevertArgs>),
+    /// Memory-mapped token shards, to train on
+    Tokenize(Box<TokenizeArgs>),
     /// What is built in, what the machine has, and a model's card
     Info(Box<InfoArgs>),
     /// A completion script for a shell
@@ -58,6 +61,7 @@ impl Command {
             Self::Score(args) => Some(&args.common),
             Self::Edit(args) => Some(&args.common),
             Self::Revert(args) => Some(&args.common),
+            Self::Tokenize(args) => Some(&args.common),
             Self::Info(args) => Some(&args.common),
             Self::Completions(_) => None,
         }
@@ -68,6 +72,7 @@ impl Command {
             Self::Score(args) => score::run(args),
             Self::Edit(args) => edit::run(args),
             Self::Revert(args) => revert::run(args),
+            Self::Tokenize(args) => tokenize::run(args),
             Self::Info(args) => info::run(args),
             Self::Completions(args) => completions::run(args),
         }

@@ -6,6 +6,7 @@ mod info;
 mod revert;
 mod score;
 mod shared;
+mod tokenize;
 mod values;
 
 pub use edit::{EditArgs, EmitArg, RuleArgs, SamplerArg, SamplerArgs, StrategyArg};
@@ -14,4 +15,5 @@ pub use revert::RevertArgs;
 pub use score::ScoreArgs;
 pub use shared::default_threads;
 pub use shared::{BosArg, CommonArgs, LogFormat, ModelArgs, OutputArgs, RunArgs, WindowArgs};
+pub use tokenize::TokenizeArgs;
 pub use values::DtypeArg;

@@ -1,0 +1,3 @@
+//! Training: rows, steps, runs.
+
+mod data;
