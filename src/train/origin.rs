@@ -33,12 +33,13 @@ impl Origin {
         Ok(Self { config_path, config, checkpoint: Some(checkpoint), folder: Some(folder) })
     }
 
-    /// A model from scratch, with the tokenizer of a folder.
+    /// A model from scratch, with the tokenizer of a folder: of the configuration's own unless another is named.
     ///
     /// # Errors
     /// As [`Config::from_file`].
     pub fn scratch(config: &Path, tokenizer: Option<&Path>) -> Result<Self> {
-        let folder = tokenizer.map(Path::to_owned);
+        let beside = config.parent().filter(|folder| folder.join("tokenizer.json").is_file());
+        let folder = tokenizer.or(beside).map(Path::to_owned);
         Ok(Self { config: Config::from_file(config)?, config_path: config.to_owned(), checkpoint: None, folder })
     }
 
