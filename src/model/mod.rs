@@ -11,14 +11,10 @@ pub(crate) mod device;
 pub mod folder;
 #[doc(hidden)]
 pub mod forward;
-<<<<<<< HEAD
 pub mod init;
-mod map;
-=======
->>>>>>> data
+pub mod layout;
 #[doc(hidden)]
 pub mod names;
-pub mod parameters;
 pub mod save;
 #[doc(hidden)]
 pub mod weights;

@@ -13,7 +13,7 @@
 mod attention;
 mod mlp;
 
-use super::layout::{self, Layer};
+use crate::model::layout::{self, Layer};
 use super::parameters::{LinearView, ParameterView};
 use crate::Result;
 use crate::device::kernels::Kernels;

@@ -12,7 +12,7 @@ use super::learner::Learn;
 use super::trainer::Trainer;
 use crate::device::View;
 use crate::model::checkpoint::Checkpoint;
-use crate::model::parameters::{Parameter, Role};
+use crate::model::layout::{Parameter, Role};
 use crate::model::save::{SaveFolder, config_json};
 use crate::model::{Dtype, folder::read_small};
 use crate::{Error, Result};
@@ -90,7 +90,7 @@ impl Trainer {
         let config = read_small(origin.config_path(), crate::model::config::FILE_LIMIT)?;
         save.file("config.json", config_json(&config, origin.config_path(), self.dtype())?.as_bytes())?;
         let tensors = &learner.layout().tensors;
-        let parameters: Vec<_> = tensors.iter().map(|tensor| tensor.parameter.clone()).collect();
+        let parameters: Vec<_> = learner.layout().parameters().cloned().collect();
         save.model(self.dtype(), &parameters, |index, sink| sink.write(&learner.read(&tensors[index])?))?;
         write_state(&save, learner)?;
         let state = State {

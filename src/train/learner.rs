@@ -1,7 +1,7 @@
 //! One optimizer step: losses and gradients of a large batch in parts, clipping, AdamW.
 
 use super::batch::Batch;
-use super::layout::{Layout, Tensor};
+use crate::model::layout::{Layout, Tensor};
 use super::lora::Lora;
 use super::parameters::{Parameters, zeros};
 use super::transformer::{Extent, Transformer};
@@ -83,10 +83,6 @@ pub trait Learn: Send {
     ///
     /// # Errors
     /// What went wrong on the device.
-    fn read_gradient(&self, tensor: &Tensor) -> Result<Vec<f32>> {
-        tensor.read(&self.queue, self.parameters.gradient())
-    }
-
     fn write(&mut self, tensor: &Tensor, values: &[f32]) -> Result<()>;
     /// To be called once all tensors are set.
     ///
@@ -197,6 +193,10 @@ impl<E: Kernels> Learn for Learner<E> {
             None => tensor.read(&self.queue, self.parameters.weight()),
             Some(lora) => lora.read(&self.queue, tensor, self.parameters.weight()),
         }
+    }
+
+    fn read_gradient(&self, tensor: &Tensor) -> Result<Vec<f32>> {
+        tensor.read(&self.queue, self.parameters.gradient())
     }
 
     fn write(&mut self, tensor: &Tensor, values: &[f32]) -> Result<()> {

@@ -5,7 +5,7 @@
 //! `dA = s·Bᵀ·dW`. So a pass is the same as without adapters, and what is scored after merging is what was trained. It
 //! costs the products of dW, as training all weights does; it saves the moments of all weights.
 
-use super::layout::{Layout, Slot, Tensor};
+use crate::model::layout::{Layout, Slot, Tensor};
 use super::parameters::{Parameters, zeros};
 use crate::Result;
 use crate::device::kernels::Kernels;
@@ -60,7 +60,7 @@ impl Lora {
         let mut len = 0;
         let mut place = |rows, width| Slot::after(&mut len, rows, width);
         let adapter = |tensor: &Tensor| Adapter {
-            name: tensor.name.clone(),
+            name: tensor.parameter.name.clone(),
             weight: tensor.slot,
             a: place(rank, tensor.slot.width),
             b: place(tensor.slot.rows, rank),
@@ -87,8 +87,8 @@ impl Lora {
     fn initialise(&self, queue: &Queue) -> Result<()> {
         for Adapter { name, a, .. } in &self.adapters {
             let mut values = vec![0.0; a.rows * a.width];
-            let init = Init::Normal(1.0 / (3.0 * a.width as f64).sqrt());
-            fill(init, self.config.seed, &format!("{name}.lora_A"), &mut values)?;
+            let init = Init::Normal { std: 1.0 / (3.0 * a.width as f64).sqrt() };
+            fill(init, self.config.seed, &format!("{name}.lora_A"), 0, &mut values);
             a.of(self.weight.view()).write(queue, &values)?;
         }
         Ok(())
@@ -161,7 +161,7 @@ impl Lora {
     /// # Errors
     /// What went wrong on the device.
     pub fn read(&self, queue: &Queue, tensor: &Tensor, weight: View<'_, f32>) -> Result<Vec<f32>> {
-        match self.adapters.iter().find(|adapter| adapter.name == tensor.name) {
+        match self.adapters.iter().find(|adapter| adapter.name == tensor.parameter.name) {
             Some(adapter) => tensor.read_rows(queue, self.sum(queue, adapter, weight)?),
             None => tensor.read(queue, weight),
         }

@@ -7,7 +7,6 @@ mod batch;
 mod block;
 pub mod checkpoint;
 pub mod data;
-mod layout;
 mod learner;
 mod lora;
 pub mod metrics;
@@ -23,7 +22,6 @@ mod trainer;
 mod transformer;
 
 pub use batch::Batch;
-pub use layout::{Layout, Tensor};
 pub use learner::{Learn, Learner, LearnerConfig, Step, StepConfig};
 pub use lora::LoraConfig;
 pub use origin::Origin;

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::layout::Tensor;
-use crate::model::init::{fill, initial};
+use crate::model::layout::Parameter;
+use crate::model::init::Initializer;
 use crate::model::names::Names;
 use crate::model::{Checkpoint, Config, folder};
 use crate::{Error, Result};
@@ -33,12 +33,13 @@ impl Origin {
         Ok(Self { config_path, config, checkpoint: Some(checkpoint), folder: Some(folder) })
     }
 
-    /// A model from scratch, with the tokenizer of a folder.
+    /// A model from scratch, with the tokenizer of a folder: of the configuration's own unless another is named.
     ///
     /// # Errors
     /// As [`Config::from_file`].
     pub fn scratch(config: &Path, tokenizer: Option<&Path>) -> Result<Self> {
-        let folder = tokenizer.map(Path::to_owned);
+        let beside = config.parent().filter(|folder| folder.join("tokenizer.json").is_file());
+        let folder = tokenizer.or(beside).map(Path::to_owned);
         Ok(Self { config: Config::from_file(config)?, config_path: config.to_owned(), checkpoint: None, folder })
     }
 
@@ -61,10 +62,10 @@ impl Origin {
     ///
     /// # Errors
     /// A tensor that is missing or does not fit; an embedding and a head that should be one and differ.
-    pub fn values(&self, tensor: &Tensor, seed: u64) -> Result<Vec<f32>> {
+    pub fn values(&self, tensor: &Parameter, seed: u64) -> Result<Vec<f32>> {
         let Some(checkpoint) = &self.checkpoint else {
-            let mut values = vec![0.0; tensor.shape.iter().product()];
-            fill(initial(&self.config, tensor.role), seed, &tensor.name, &mut values);
+            let mut values = vec![0.0; tensor.elements()];
+            Initializer { config: &self.config, seed }.fill(tensor, 0, &mut values);
             return Ok(values);
         };
         let names = Names::of(self.config.family);

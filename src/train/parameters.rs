@@ -6,7 +6,7 @@ use crate::device::{Bias, Buffer, Queue, Rows, View};
 use crate::ops::elementwise::convert_on;
 use crate::tensor::Element;
 
-use super::layout::{Layout, Linear, Norm, Slot};
+use crate::model::layout::{Layout, Linear, Norm, Slot};
 
 /// Elements of a line, where a flat buffer is worked through as a matrix; every length is a multiple.
 const LINE: usize = 8;

@@ -7,7 +7,6 @@ use serde_json::{Map, Value};
 use super::data::Loader;
 use super::metrics::{Evaluation, Metrics, StepMetrics};
 use super::output::{Begin, Output};
-use super::plot;
 use super::trainer::Trainer;
 use crate::Result;
 
@@ -104,8 +103,7 @@ impl<'a> Run<'a> {
             self.save(&mut observe)?;
         }
         self.output.publish(&self.output.checkpoint(steps))?;
-        self.metrics.sync()?;
-        plot::write(self.output.folder())
+        self.metrics.sync()
     }
 
     fn evaluate(&mut self, observe: &mut impl FnMut(Event) -> Result<()>) -> Result<()> {

@@ -183,7 +183,7 @@ fn learner(model: &Config, config: &TrainConfig, device: Device, dtype: Dtype) -
 /// The first weights: those of a checkpoint, or drawn.
 fn start(learner: &mut dyn Learn, origin: &Origin, seed: u64) -> Result<()> {
     for tensor in learner.layout().tensors.clone() {
-        learner.write(&tensor, &origin.values(&tensor, seed)?)?;
+        learner.write(&tensor, &origin.values(&tensor.parameter, seed)?)?;
     }
     learner.ready()
 }

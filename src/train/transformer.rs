@@ -4,7 +4,7 @@
 
 use super::batch::Batch;
 use super::block::{Block, Saved, Shape, Work, clear};
-use super::layout::Layout;
+use crate::model::layout::Layout;
 use super::parameters::ParameterView;
 use crate::Result;
 use crate::device::kernels::Kernels;

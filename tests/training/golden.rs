@@ -3,8 +3,9 @@
 use safetensors::SafeTensors;
 use toedit::Device;
 use toedit::device::Queue;
+use toedit::model::layout::Tensor;
 use toedit::ops::optimizer::AdamW;
-use toedit::train::{Batch, Extent, Learn, Learner, LearnerConfig, Origin, StepConfig, Tensor, data::Row};
+use toedit::train::{Batch, Extent, Learn, Learner, LearnerConfig, Origin, StepConfig, data::Row};
 
 use crate::common::devices::on_every_device;
 use crate::common::{FAMILIES, folders};
@@ -47,7 +48,7 @@ impl Reference {
         let config = LearnerConfig { extent, lora: None };
         let mut learner = Learner::<f32>::new(queue, self.origin.config(), &config).unwrap();
         for tensor in learner.layout().tensors.clone() {
-            learner.write(&tensor, &self.origin.values(&tensor, 0).unwrap()).unwrap();
+            learner.write(&tensor, &self.origin.values(&tensor.parameter, 0).unwrap()).unwrap();
         }
         learner.ready().unwrap();
         learner
@@ -82,9 +83,9 @@ fn losses_and_gradients_are_those_of_transformers() {
         assert!((loss - expected).abs() <= 1e-5, "{what}: loss {loss} against {expected}");
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for tensor in &learner.layout().tensors {
-            let expected = reference.values(&format!("grad.{}", tensor.name));
+            let expected = reference.values(&format!("grad.{}", tensor.parameter.name));
             let found = learner.read_gradient(tensor).unwrap();
-            check_gradient(&format!("{what}: {}", tensor.name), &found, &expected);
+            check_gradient(&format!("{what}: {}", tensor.parameter.name), &found, &expected);
             ours.extend(found);
             theirs.extend(expected);
         }
@@ -103,8 +104,8 @@ fn optimizer(step: u32) -> StepConfig {
 fn compare(reference: &Reference, read: impl Fn(&Tensor) -> Vec<f32>, tensors: &[Tensor]) -> (f64, f64) {
     let (mut error, mut way, mut off, mut count) = (0.0, 0.0, 0, 0);
     for tensor in tensors {
-        let expected = reference.values(&format!("step.{}", tensor.name));
-        let (start, found) = (reference.origin.values(tensor, 0).unwrap(), read(tensor));
+        let expected = reference.values(&format!("step.{}", tensor.parameter.name));
+        let (start, found) = (reference.origin.values(&tensor.parameter, 0).unwrap(), read(tensor));
         error += distance(&found, &expected).powi(2);
         way += distance(&start, &expected).powi(2);
         off += found.iter().zip(&expected).filter(|(a, b)| !((*a - *b).abs() <= 1e-5)).count();

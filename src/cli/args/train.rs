@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::shared::{CommonArgs, RunArgs};
+use super::tokenize::RecordArgs;
 use super::values::{at_least, fraction, non_negative, positive};
+use crate::data::{DEFAULT_MAX_DOCUMENT_BYTES, ReadOptions};
 use crate::{Error, Result};
 
 /// Trains a model: from scratch, further, by adapters, or on responses alone.
@@ -17,6 +19,9 @@ pub struct TrainArgs {
     /// What it learns from.
     #[command(flatten)]
     pub data: TrainDataArgs,
+    /// How records become tokens.
+    #[command(flatten)]
+    pub records: RecordArgs,
     /// How it learns.
     #[command(flatten)]
     pub optimizer: OptimizerArgs,
@@ -41,7 +46,7 @@ pub struct LearnerArgs {
     /// Train a model of this configuration from scratch
     #[arg(long, value_name = "FILE")]
     pub config_json: Option<PathBuf>,
-    /// Folder with the tokenizer of a model from scratch; not needed where the data are ids
+    /// Folder with the tokenizer of a model from scratch [default: the one that lies beside --config-json]
     #[arg(long, value_name = "DIR", conflicts_with = "model")]
     pub tokenizer: Option<PathBuf>,
     /// Train adapters of this rank on all products inside the blocks instead of all weights; merged when saved
@@ -68,15 +73,12 @@ pub struct TrainDataArgs {
     /// Field of the record that holds the text
     #[arg(long, value_name = "NAME", default_value = "text")]
     pub text_field: String,
-    /// Field of the record that holds the prompt
-    #[arg(long, value_name = "NAME", requires = "response_field")]
-    pub prompt_field: Option<String>,
-    /// Field of the record that holds the response
-    #[arg(long, value_name = "NAME", requires = "prompt_field")]
-    pub response_field: Option<String>,
     /// Only responses carry loss, not what they answer
     #[arg(long)]
     pub response_only: bool,
+    /// The longest line or text file that is read, in bytes after decompression
+    #[arg(long, value_name = "N", value_parser = at_least(1), default_value_t = DEFAULT_MAX_DOCUMENT_BYTES)]
+    pub max_document_bytes: usize,
     /// How documents become rows
     #[arg(long, value_enum, value_name = "HOW", default_value_t = PackingArg::Concatenate)]
     pub packing: PackingArg,
@@ -184,6 +186,13 @@ pub struct TrainOutputArgs {
 }
 
 impl TrainArgs {
+    /// How records are read.
+    pub fn read_options(&self) -> ReadOptions {
+        let response = self.records.response_field.as_ref();
+        let text_field = response.unwrap_or(&self.data.text_field).clone();
+        ReadOptions { text_field, max_document_bytes: self.data.max_document_bytes }
+    }
+
     /// Checks that everything needed was given.
     ///
     /// # Errors

@@ -59,7 +59,10 @@ impl Shard {
         for number in 0..self.span_count() {
             let Range { start, end } = self.span(number);
             if start < last || end <= start || end > self.tokens {
-                return Err(format!("tokens {start} to {end} after {last} of {}: not ascending", self.tokens));
+                return Err(format!(
+                    "tokens {start} to {end} after {last} of {}: not ascending",
+                    self.tokens
+                ));
             }
             last = end;
         }
@@ -102,7 +105,8 @@ impl Shard {
     pub fn loss(&self, range: Range<u64>, base: usize, out: &mut Vec<Range<usize>>) {
         let count = self.span_count();
         let mut add = |run: Range<u64>| {
-            let place = |position: u64| (position.clamp(range.start, range.end) - range.start) as usize + base;
+            let place =
+                |position: u64| (position.clamp(range.start, range.end) - range.start) as usize + base;
             let run = place(run.start)..place(run.end);
             match out.last_mut() {
                 _ if run.is_empty() => {}

@@ -135,12 +135,10 @@ impl TokenShards {
     /// # Panics
     /// Where the range does not lie in the stream.
     pub fn loss(&self, range: Range<u64>, base: usize, out: &mut Vec<Range<usize>>) {
-        let start = range.start;
-        let mut at = base;
-        for (shard, part) in self.parts(start..range.end) {
-            let len = (part.end - part.start) as usize;
-            shard.loss(part, at, out);
-            at += len;
+        let mut base = base;
+        for (shard, part) in self.parts(range) {
+            shard.loss(part.clone(), base, out);
+            base += (part.end - part.start) as usize;
         }
     }
 
@@ -155,7 +153,11 @@ impl TokenShards {
 
     /// A range of the stream, shard by shard.
     fn parts(&self, range: Range<u64>) -> impl Iterator<Item = (&Shard, Range<u64>)> {
-        assert!(range.start <= range.end && range.end <= self.tokens(), "{range:?} of {} tokens", self.tokens());
+        assert!(
+            range.start <= range.end && range.end <= self.tokens(),
+            "{range:?} of {} tokens",
+            self.tokens()
+        );
         let first = if range.is_empty() { self.shards.len() } else { holder(&self.first_token, range.start) };
         let shards = self.shards[first..].iter().zip(&self.first_token[first..]);
         shards.take_while(move |(_, base)| **base < range.end).map(move |(shard, &base)| {

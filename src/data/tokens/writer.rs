@@ -140,7 +140,9 @@ impl TokenWriter {
         for run in loss.unwrap_or_default() {
             if run.start < end || run.end <= run.start || run.end > ids.len() {
                 let (start, stop, len) = (run.start, run.end, ids.len());
-                return Err(format!("tokens {start} to {stop} cannot carry loss: expected runs within {len}"));
+                return Err(format!(
+                    "tokens {start} to {stop} cannot carry loss: expected runs within {len}"
+                ));
             }
             end = run.end;
         }
@@ -238,9 +240,9 @@ impl ShardWriter {
         }
         match loss {
             None => self.push_span(start..start + len as u64),
-            Some(runs) => {
-                runs.iter().try_for_each(|run| self.push_span(start + run.start as u64..start + run.end as u64))
-            }
+            Some(runs) => runs
+                .iter()
+                .try_for_each(|run| self.push_span(start + run.start as u64..start + run.end as u64)),
         }
     }
 

@@ -198,7 +198,7 @@ unsafe fn tile<E: Lane, const MR: usize>(
 fn interleave<E: Lane>(from: pack::Source<E>, lanes: usize, out: &mut [E]) {
     let panels = from.width.div_ceil(lanes);
     assert!(from.data.len() >= span(from.rows, from.stride, from.width));
-    assert!(out.len() >= from.rows.next_multiple_of(E::GROUP) * lanes * panels);
+    assert!(out.len() >= from.rows.next_multiple_of(E::GROUP) * pack::pitch(lanes) * panels);
     // SAFETY: the extents were just checked; a kernel with this function is only handed out where there is AVX-512.
     unsafe { interleave_panels(from, lanes, out.as_mut_ptr()) }
 }
@@ -206,19 +206,22 @@ fn interleave<E: Lane>(from: pack::Source<E>, lanes: usize, out: &mut [E]) {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 unsafe fn interleave_panels<E: Lane>(from: pack::Source<E>, lanes: usize, out: *mut E) {
     let first = |count: usize| u16::MAX >> (LANES - count.min(LANES));
-    let panel = from.rows.next_multiple_of(E::GROUP) * lanes;
+    let pitch = pack::pitch(lanes);
+    let panel = from.rows.next_multiple_of(E::GROUP) * pitch;
     for group in (0..from.rows).step_by(E::GROUP) {
         let count = E::GROUP.min(from.rows - group);
         for column in (0..from.width).step_by(lanes) {
             for lane in (0..lanes).step_by(LANES) {
                 let left = from.width.saturating_sub(column + lane).min(lanes - lane);
                 // SAFETY: `left` columns of `count` rows are inside the source, unless there is none and nothing is
-                // loaded; `lanes - lane` groups are inside the output.
+                // loaded; registers are inside the output.
                 unsafe {
                     let inputs = from.data.as_ptr().wrapping_add(group * from.stride + column + lane);
+                    // A task packs the columns behind these next; until then they come from memory, unless it is told now.
+                    _mm_prefetch::<_MM_HINT_T1>(inputs.wrapping_add(from.width).cast());
                     let values = E::gather(inputs, from.stride, count, first(left));
-                    let to = out.add(column / lanes * panel + group * lanes + lane * E::GROUP);
-                    _mm512_mask_storeu_epi32(to.cast(), first(lanes - lane), values);
+                    let to = out.add(column / lanes * panel + group * pitch + lane * E::GROUP);
+                    _mm512_storeu_si512(to.cast(), values);
                 }
             }
         }

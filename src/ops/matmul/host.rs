@@ -124,9 +124,9 @@ impl<E: Element> Product<'_, E> {
         if self.layout == Layout::Tn {
             let from = self.a.part([inputs.start, rows.start], [inputs.len(), rows.len()]);
             (kernel.interleave)(from, kernel.rows, scratch);
-            let step = kernel.rows * E::GROUP;
-            let rows = Left { data: scratch, rows: rows.len(), stride: E::GROUP, step };
-            return Block { rows, tile: kernel.rows * padded };
+            let pitch = pack::pitch(kernel.rows);
+            let rows = Left { data: scratch, rows: rows.len(), stride: E::GROUP, step: pitch * E::GROUP };
+            return Block { rows, tile: pitch * padded };
         }
         let from = self.a.part([rows.start, inputs.start], [rows.len(), inputs.len()]);
         let (data, stride) = if padded == inputs.len() {

@@ -48,16 +48,22 @@ impl<E: Element> Source<'_, E> {
     }
 }
 
-/// Rows are inputs: cuts their columns into panels of `lanes`, each with its inputs one after the other, in groups; zeros
-/// where there is none.
+/// Distance between the groups of a panel of `lanes`, in groups: whole registers of the widest kind.
+pub(super) fn pitch(lanes: usize) -> usize {
+    lanes.next_multiple_of(16)
+}
+
+/// Rows are inputs: cuts their columns into panels of `lanes`, each with its inputs one after the other, in groups
+/// [`pitch`] apart; zeros where there is none.
 pub(super) fn interleave<E: Element>(from: Source<E>, lanes: usize, out: &mut [E]) {
-    let panel = from.rows.next_multiple_of(E::GROUP) * lanes;
+    let pitch = pitch(lanes);
+    let panel = from.rows.next_multiple_of(E::GROUP) * pitch;
     vectorize(
         #[inline(always)]
         || {
             for group in (0..from.rows).step_by(E::GROUP) {
                 for (index, column) in (0..from.width).step_by(lanes).enumerate() {
-                    let to = &mut out[index * panel + group * lanes..][..lanes * E::GROUP];
+                    let to = &mut out[index * panel + group * pitch..][..lanes * E::GROUP];
                     let count = lanes.min(from.width - column);
                     if count < lanes || group + E::GROUP > from.rows {
                         to.fill(E::from_f32(0.0));

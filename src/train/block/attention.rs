@@ -8,7 +8,7 @@ use crate::model::Config;
 use crate::model::config::QkNorm;
 use crate::ops::elementwise::{clamp_backward_on, clamp_on};
 use crate::ops::matmul::{Layout, multiply_on, product};
-use crate::train::layout;
+use crate::model::layout;
 
 /// What backward needs of the attention.
 pub struct Saved<E> {

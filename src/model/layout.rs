@@ -1,4 +1,5 @@
-//! Where each parameter lies: all of them in one flat buffer, so that the optimizer is one launch over it.
+//! Every parameter of a model: its tensor in transformers' files, and where it lies in training, all in one flat buffer,
+//! so that the optimizer is one launch over it.
 //!
 //! Matrices come first, vectors behind them: what decays is the front part. Rows start on 16 bytes; the padding between
 //! them is zero in weights, gradients and moments, and stays zero.
@@ -7,8 +8,9 @@ use std::ops::Range;
 
 use crate::Result;
 use crate::device::{Queue, Rows, View, stride};
-use crate::model::config::{Config, QkNorm};
-use crate::model::names::{Names, Qkv};
+
+use super::config::{Config, QkNorm};
+use super::names::{Names, Qkv};
 
 /// A matrix, or a vector as one row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,30 +90,48 @@ pub struct Layer {
     pub down: Linear,
 }
 
-/// What a tensor is to the model, which decides how it starts.
+/// What a tensor does, as far as its first values depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Token embedding, learned positions.
+    /// The token embedding.
     Embedding,
-    /// The weight of a product.
-    Weight,
-    /// The weight of a product whose output is added to the residual stream.
-    Residual,
+    /// Learned positions.
+    Positions,
     /// A norm's factors.
-    Scale,
+    NormWeight,
+    /// The matrix of a product that stays inside the block.
+    Linear,
+    /// The matrix of a product whose result is added to the residual stream.
+    Residual,
     /// The summands of a product or a norm.
     Bias,
+    /// The head.
+    Head,
+}
+
+/// A tensor of a model's files, as transformers writes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parameter {
+    /// Its full name.
+    pub name: String,
+    /// Its shape in the file.
+    pub shape: Vec<usize>,
+    /// What it does.
+    pub role: Role,
+}
+
+impl Parameter {
+    /// Its number of elements.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
 }
 
 /// A tensor as files hold it, and where its values lie.
 #[derive(Clone, Debug)]
 pub struct Tensor {
-    /// The full name that transformers writes.
-    pub name: String,
-    /// Its shape in the file.
-    pub shape: Vec<usize>,
-    /// What it is.
-    pub role: Role,
+    /// As files hold it.
+    pub parameter: Parameter,
     /// Where it lies.
     pub slot: Slot,
     /// Rows of the slot (values of a vector) in the file's order.
@@ -142,7 +162,7 @@ impl Tensor {
     }
 
     fn part<'a>(&self, rows: Rows<'a, f32>, run: &Range<usize>) -> Rows<'a, f32> {
-        if self.shape.len() == 1 { rows.columns(run.clone()) } else { rows.rows(run.clone()) }
+        if self.parameter.shape.len() == 1 { rows.columns(run.clone()) } else { rows.rows(run.clone()) }
     }
 
     /// Writes values in the file's order to their places in a flat buffer.
@@ -153,7 +173,7 @@ impl Tensor {
     /// # Panics
     /// If there are not as many as the shape says.
     pub fn write(&self, queue: &Queue, flat: View<'_, f32>, values: &[f32]) -> Result<()> {
-        assert_eq!(values.len(), self.shape.iter().product(), "values of {}", self.name);
+        assert_eq!(values.len(), self.parameter.elements(), "values of {}", self.parameter.name);
         let turned;
         let mut rest = if self.transposed {
             turned = transpose(values, values.len() / self.slot.width);
@@ -211,13 +231,18 @@ impl Layout {
 
     /// The weights of the products inside the blocks.
     pub fn inner_products(&self) -> impl Iterator<Item = &Tensor> {
-        let inner = |tensor: &&Tensor| matches!(tensor.role, Role::Weight | Role::Residual);
-        self.tensors.iter().filter(inner).filter(|tensor| Some(tensor.slot) != self.head)
+        let inner = |tensor: &&Tensor| matches!(tensor.parameter.role, Role::Linear | Role::Residual);
+        self.tensors.iter().filter(inner)
     }
 
-    /// Parameters, without padding.
-    pub fn parameters(&self) -> usize {
-        self.tensors.iter().map(|tensor| tensor.shape.iter().product::<usize>()).sum()
+    /// Every tensor as files hold it.
+    pub fn parameters(&self) -> impl Iterator<Item = &Parameter> {
+        self.tensors.iter().map(|tensor| &tensor.parameter)
+    }
+
+    /// Weights, without padding.
+    pub fn elements(&self) -> usize {
+        self.parameters().map(Parameter::elements).sum()
     }
 }
 
@@ -237,8 +262,8 @@ impl<'a> Builder<'a> {
 
     fn build(mut self) -> Layout {
         let Config { vocab_size: v, hidden_size: c, max_position_embeddings: t, .. } = *self.config;
-        let embedding = self.table(self.names.embedding, v, c);
-        let positions = self.names.positions.map(|name| self.table(name, t, c));
+        let embedding = self.table(self.names.embedding, [v, c], Role::Embedding);
+        let positions = self.names.positions.map(|name| self.table(name, [t, c], Role::Positions));
         let layers = (0..self.config.num_hidden_layers).map(|layer| self.layer(layer)).collect();
         let final_norm = self.norm(self.names.final_norm.to_owned());
         let head = (!self.config.tie_word_embeddings).then(|| self.head());
@@ -273,8 +298,8 @@ impl<'a> Builder<'a> {
             k_norm,
             output: self.linear(name(names.output), [c, q], config.output_bias, Role::Residual),
             mlp_norm: self.norm(name(names.mlp_norm)),
-            gate: names.gate.map(|part| self.linear(name(part), [i, c], config.mlp_bias, Role::Weight)),
-            up: self.linear(name(names.up), [i, c], config.mlp_bias, Role::Weight),
+            gate: names.gate.map(|part| self.linear(name(part), [i, c], config.mlp_bias, Role::Linear)),
+            up: self.linear(name(names.up), [i, c], config.mlp_bias, Role::Linear),
             down: self.linear(name(names.down), [c, i], config.mlp_bias, Role::Residual),
         }
     }
@@ -291,15 +316,15 @@ impl<'a> Builder<'a> {
         match self.names.qkv {
             Qkv::Separate(names) => {
                 for (part, run) in names.into_iter().zip([0..q, q..q + k, q + k..n]) {
-                    self.name_linear(&name(part), linear, vec![run], Role::Weight);
+                    self.name_linear(&name(part), linear, vec![run], Role::Linear);
                 }
             }
-            Qkv::Fused(part) => self.name_linear(&name(part), linear, vec![0..n], Role::Weight),
+            Qkv::Fused(part) => self.name_linear(&name(part), linear, vec![0..n], Role::Linear),
             Qkv::HeadWise(part) => {
                 let d = self.config.head_dim;
                 let head = |head| (0..3).map(move |part| part * q + head * d..part * q + (head + 1) * d);
                 let runs = (0..self.config.num_attention_heads).flat_map(head).collect();
-                self.name_linear(&name(part), linear, runs, Role::Weight);
+                self.name_linear(&name(part), linear, runs, Role::Linear);
             }
         }
         linear
@@ -323,10 +348,11 @@ impl<'a> Builder<'a> {
         }
         if let Some(slot) = bias {
             let (name, runs) = (format!("{name}.bias"), runs.clone());
-            self.tensors.push(Tensor { name, shape: vec![n], role: Role::Bias, slot, runs, transposed: false });
+            self.add(Parameter { name, shape: vec![n], role: Role::Bias }, slot, runs);
         }
         let name = format!("{name}.weight");
-        self.tensors.push(Tensor { name, shape, role, slot: weight, runs, transposed });
+        self.add(Parameter { name, shape, role }, weight, runs);
+        self.tensors.last_mut().expect("just added").transposed = transposed;
     }
 
     fn norm(&mut self, name: String) -> Norm {
@@ -338,26 +364,27 @@ impl<'a> Builder<'a> {
 
     /// A norm of `d` values without a bias.
     fn scale(&mut self, name: String, d: usize) -> Norm {
-        Norm { weight: Some(self.named_vector(format!("{name}.weight"), d, Role::Scale)), bias: None }
+        Norm { weight: Some(self.named_vector(format!("{name}.weight"), d, Role::NormWeight)), bias: None }
     }
 
     fn named_vector(&mut self, name: String, len: usize, role: Role) -> Slot {
         let slot = self.vector(len);
-        self.tensors.push(Tensor { name, shape: vec![len], role, slot, runs: vec![0..len], transposed: false });
+        self.add(Parameter { name, shape: vec![len], role }, slot, vec![0..len]);
         slot
     }
 
-    fn table(&mut self, name: &str, rows: usize, width: usize) -> Slot {
+    fn table(&mut self, name: &str, [rows, width]: [usize; 2], role: Role) -> Slot {
         let (name, slot) = (format!("{name}.weight"), self.matrix(rows, width));
-        let (shape, role, runs) = (vec![rows, width], Role::Embedding, vec![0..rows]);
-        self.tensors.push(Tensor { name, shape, role, slot, runs, transposed: false });
+        self.add(Parameter { name, shape: vec![rows, width], role }, slot, vec![0..rows]);
         slot
     }
 
     fn head(&mut self) -> Slot {
-        let slot = self.table(self.names.head[0], self.config.vocab_size, self.config.hidden_size);
-        self.tensors.last_mut().expect("the head was just named").role = Role::Weight;
-        slot
+        self.table(self.names.head[0], [self.config.vocab_size, self.config.hidden_size], Role::Head)
+    }
+
+    fn add(&mut self, parameter: Parameter, slot: Slot, runs: Vec<Range<usize>>) {
+        self.tensors.push(Tensor { parameter, slot, runs, transposed: false });
     }
 
     fn matrix(&mut self, rows: usize, width: usize) -> Slot {
