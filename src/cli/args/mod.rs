@@ -2,6 +2,7 @@
 //! they are used.
 
 mod edit;
+mod eval;
 mod info;
 mod revert;
 mod score;
@@ -11,6 +12,7 @@ mod train;
 mod values;
 
 pub use edit::{EditArgs, EmitArg, RuleArgs, SamplerArg, SamplerArgs, StrategyArg};
+pub use eval::{EvalArgs, Measure, PerplexityArgs};
 pub use info::InfoArgs;
 pub use revert::RevertArgs;
 pub use score::ScoreArgs;
