@@ -8,6 +8,7 @@ pub mod data;
 pub mod device;
 pub mod edit;
 mod error;
+mod map;
 pub mod model;
 pub mod ops;
 pub mod random;

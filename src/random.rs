@@ -110,10 +110,15 @@ impl Stream {
     /// The numbers of draw `draw` at token position `position`.
     #[inline]
     pub fn draw(&self, position: u32, draw: u8) -> Uniform {
-        let [stream_low, stream_high] = words(self.stream);
-        let counter = [stream_low, stream_high, position, self.tag | u32::from(draw)];
-        let [word0, word1, ..] = philox4x32(counter, words(self.seed));
+        let [word0, word1, ..] = self.block(position, draw);
         Uniform { first: uniform(word0), second: uniform(word1) }
+    }
+
+    /// The words behind [`Stream::draw`], where bits are wanted rather than numbers.
+    #[inline]
+    pub(crate) fn block(&self, position: u32, draw: u8) -> [u32; 4] {
+        let [stream_low, stream_high] = words(self.stream);
+        philox4x32([stream_low, stream_high, position, self.tag | u32::from(draw)], words(self.seed))
     }
 }
 

@@ -17,6 +17,8 @@ mod score;
 mod session;
 mod signals;
 mod summary;
+mod tokenize;
+mod train;
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, Write, stderr, stdout};
@@ -26,7 +28,10 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::data::STANDARD_OUTPUT;
 use crate::{Error, Result};
-use args::{CommonArgs, EditArgs, EvalArgs, InfoArgs, LogFormat, Measure, RevertArgs, ScoreArgs};
+use args::{
+    CommonArgs, EditArgs, EvalArgs, InfoArgs, LogFormat, Measure, RevertArgs, ScoreArgs, TokenizeArgs,
+    TrainArgs,
+};
 use completions::CompletionsArgs;
 
 /// Token-level editing of text corpora: score every token with a causal language model, resample the ones it finds too predictable.
@@ -45,10 +50,14 @@ enum Command {
     Score(Box<ScoreArgs>),
     /// The method: an edited corpus
     Edit(Box<EditArgs>),
+    /// A model, from scratch or further: all weights or adapters, whole texts or responses
+    Train(Box<TrainArgs>),
     /// Measures of a model
     Eval(EvalArgs),
     /// The original, from edited text and provenance
     Revert(Box<RevertArgs>),
+    /// Memory-mapped token shards, to train on
+    Tokenize(Box<TokenizeArgs>),
     /// What is built in, what the machine has, and a model's card
     Info(Box<InfoArgs>),
     /// A completion script for a shell
@@ -60,8 +69,10 @@ impl Command {
         match self {
             Self::Score(args) => Some(&args.common),
             Self::Edit(args) => Some(&args.common),
+            Self::Train(args) => Some(&args.common),
             Self::Eval(EvalArgs { measure: Measure::Perplexity(args) }) => Some(&args.common),
             Self::Revert(args) => Some(&args.common),
+            Self::Tokenize(args) => Some(&args.common),
             Self::Info(args) => Some(&args.common),
             Self::Completions(_) => None,
         }
@@ -71,8 +82,10 @@ impl Command {
         match self {
             Self::Score(args) => score::run(args),
             Self::Edit(args) => edit::run(args),
+            Self::Train(args) => train::run(args),
             Self::Eval(args) => eval::run(args),
             Self::Revert(args) => revert::run(args),
+            Self::Tokenize(args) => tokenize::run(args),
             Self::Info(args) => info::run(args),
             Self::Completions(args) => completions::run(args),
         }

@@ -116,7 +116,7 @@ impl Session {
     /// The document's own ids.
     ///
     /// # Errors
-    /// Text without a tokenizer.
+    /// Text without a tokenizer; a conversation.
     pub fn encode(&self, document: &Document) -> Result<Vec<u32>> {
         match (document.content(), &self.tokenizer) {
             (Content::Ids(ids), _) => Ok(ids.clone()),
@@ -125,6 +125,9 @@ impl Session {
                 "text, but {} has no tokenizer.json: give records with `input_ids`",
                 self.model.folder().display()
             ))),
+            (Content::Messages(_), _) => {
+                Err(document.error("`messages` alone are for training: expected text, or `input_ids`"))
+            }
         }
     }
 

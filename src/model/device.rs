@@ -215,9 +215,10 @@ impl<'a, T: Kernels> Pass<'a, T> {
         Ok(input)
     }
 
-    fn norm<'n>(&self, norm: &'n weights::Norm<Buffer<f32>>) -> Norm<'n, Buffer<f32>> {
+    fn norm<'n>(&self, norm: &'n weights::Norm<Buffer<f32>>) -> Norm<View<'n, f32>> {
         let Config { norm: kind, norm_eps: eps, .. } = self.model.config;
-        Norm { kind, eps, weight: norm.weight.as_ref(), bias: norm.bias.as_ref() }
+        let [weight, bias] = [&norm.weight, &norm.bias].map(|values| values.as_ref().map(Buffer::view));
+        Norm { kind, eps, weight, bias }
     }
 
     /// Queries, keys and values as the attention reads them: clamped, normalised, rotated.
@@ -231,7 +232,7 @@ impl<'a, T: Kernels> Pass<'a, T> {
             for (weight, columns) in [(&layer.q_norm, 0..q), (&layer.k_norm, q..q + k)] {
                 let width = if config.qk_norm == QkNorm::Head { config.head_dim } else { columns.len() };
                 let Config { norm: kind, norm_eps: eps, .. } = *config;
-                let norm = Norm { kind, eps, weight: weight.as_ref(), bias: None };
+                let norm = Norm { kind, eps, weight: weight.as_ref().map(Buffer::view), bias: None };
                 norm.heads_on(queue, qkv, columns, width)?;
             }
         }

@@ -9,7 +9,7 @@ use std::f64::consts::TAU;
 use rayon::prelude::*;
 
 use super::config::{Config, Family};
-use super::parameters::{Parameter, Role};
+use super::layout::{Parameter, Role};
 use super::save::TensorSink;
 use crate::Result;
 use crate::random::{Purpose, Stream, name_stream};
@@ -38,7 +38,7 @@ pub fn initial(config: &Config, role: Role) -> Init {
     let std = f64::from(config.initializer_range);
     match role {
         Role::NormWeight => Init::Ones,
-        Role::NormBias | Role::Bias => Init::Zeros,
+        Role::Bias => Init::Zeros,
         Role::Residual if config.family == Family::Gpt2 => {
             Init::Normal { std: std / (2.0 * config.num_hidden_layers as f64).sqrt() }
         }

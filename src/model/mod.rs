@@ -12,10 +12,9 @@ pub mod folder;
 #[doc(hidden)]
 pub mod forward;
 pub mod init;
-mod map;
+pub mod layout;
 #[doc(hidden)]
 pub mod names;
-pub mod parameters;
 pub mod save;
 #[doc(hidden)]
 pub mod weights;

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::config::Config;
 use super::folder::{INDEX, WEIGHTS};
-use super::{Dtype, parameters::Parameter};
+use super::{Dtype, layout::Parameter};
 use crate::{Error, Result};
 
 mod folder;

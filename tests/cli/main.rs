@@ -17,6 +17,7 @@ mod revert;
 mod rules;
 mod score;
 mod signals;
+mod train;
 
 use std::fs;
 use std::io::Write;

@@ -8,7 +8,7 @@ use safetensors::SafeTensors;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use toedit::model::init::{Init, Initializer, fill, initial};
-use toedit::model::parameters::{Role, parameters};
+use toedit::model::layout::{Layout, Parameter, Role};
 use toedit::model::save::SaveFolder;
 use toedit::model::{Config, Dtype, Model};
 use toedit::{ScoreConfig, Scorer};
@@ -17,6 +17,15 @@ use crate::common::{FAMILIES, Golden, assert_close};
 
 fn parse(config: &Value) -> Config {
     Config::from_slice(config.to_string().as_bytes(), Path::new("config.json")).unwrap()
+}
+
+fn parameters(config: &Config) -> Vec<Parameter> {
+    Layout::new(config).parameters().cloned().collect()
+}
+
+/// The same model with a head of its own.
+fn untied(config: &Config) -> Config {
+    Config { tie_word_embeddings: false, ..config.clone() }
 }
 
 fn golden_json(family: &str) -> Value {
@@ -33,7 +42,7 @@ fn parameters_are_those_of_the_files() {
         let file = SafeTensors::deserialize(&bytes).unwrap();
         let mut expected: Vec<_> =
             file.iter().map(|(name, view)| (name.to_owned(), view.shape().to_vec())).collect();
-        let all = parameters(&config, !config.tie_word_embeddings);
+        let all = parameters(&config);
         let mut found: Vec<_> = all.into_iter().map(|own| (own.name, own.shape)).collect();
         expected.sort();
         found.sort();
@@ -48,7 +57,7 @@ fn deviations_are_those_of_transformers() {
         let mut json = golden_json(family);
         json["initializer_range"] = json!(0.05);
         let config = parse(&json);
-        for parameter in parameters(&config, true) {
+        for parameter in parameters(&untied(&config)) {
             let residual = ["c_proj.weight"].iter().any(|end| parameter.name.ends_with(end));
             let expected = match parameter.shape.len() {
                 1 if parameter.name.ends_with("bias") => Init::Zeros,
@@ -71,7 +80,7 @@ fn the_padding_row_is_zero_where_the_family_has_one() {
         let config = parse(&json);
         assert_eq!(config.padding_row, padded.then_some(3));
         let (initializer, width) = (Initializer { config: &config, seed: 5 }, config.hidden_size);
-        for parameter in parameters(&config, true).iter().filter(|own| own.shape.len() == 2) {
+        for parameter in parameters(&untied(&config)).iter().filter(|own| own.shape.len() == 2) {
             let mut values = vec![f32::NAN; 5 * width];
             initializer.fill(parameter, 0, &mut values);
             let zeros: Vec<_> = (0..values.len()).filter(|&index| values[index] == 0.0).collect();
@@ -164,7 +173,7 @@ fn a_new_model_predicts_nothing() {
     let place = TempDir::new().unwrap();
     for family in FAMILIES {
         let config = parse(&golden_json(family));
-        let all = parameters(&config, !config.tie_word_embeddings);
+        let all = parameters(&config);
         let target = place.path().join(family);
         let folder = SaveFolder::create(&target).unwrap();
         let initializer = Initializer { config: &config, seed: 1 };

@@ -9,7 +9,7 @@ use half::bf16;
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use toedit::model::parameters::{Parameter, Role, parameters};
+use toedit::model::layout::{Layout, Parameter, Role};
 use toedit::model::save::{SaveFolder, TensorSink, config_json, recover};
 use toedit::model::{Checkpoint, Config, Dtype, Model};
 use toedit::{Result, ScoreConfig, Scorer};
@@ -27,7 +27,7 @@ pub struct Source {
 impl Source {
     pub fn open(folder: &Path) -> Self {
         let config = Config::from_file(&folder.join("config.json")).unwrap();
-        let parameters = parameters(&config, !config.tie_word_embeddings);
+        let parameters = Layout::new(&config).parameters().cloned().collect();
         let checkpoint = Checkpoint::open(folder, false).unwrap();
         Self { folder: folder.to_owned(), checkpoint, parameters }
     }

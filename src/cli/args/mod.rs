@@ -7,6 +7,8 @@ mod info;
 mod revert;
 mod score;
 mod shared;
+mod tokenize;
+mod train;
 mod values;
 
 pub use edit::{EditArgs, EmitArg, RuleArgs, SamplerArg, SamplerArgs, StrategyArg};
@@ -16,4 +18,6 @@ pub use revert::RevertArgs;
 pub use score::ScoreArgs;
 pub use shared::default_threads;
 pub use shared::{BosArg, CommonArgs, LogFormat, ModelArgs, RunArgs, WindowArgs};
+pub use tokenize::{RecordArgs, TokenizeArgs};
+pub use train::{OptimizerArgs, PackingArg, ScheduleArg, TrainArgs};
 pub use values::DtypeArg;

@@ -11,7 +11,7 @@ use half::bf16;
 use serde_json::{Map, Value, json};
 
 use super::SaveFolder;
-use crate::model::{Dtype, parameters::Parameter};
+use crate::model::{Dtype, layout::Parameter};
 use crate::{Error, Result};
 
 /// Values converted at a time.

@@ -1,14 +1,21 @@
-//! Products on a device: by the vendor's library where there is one, else by kernels.
+//! Products of row-major operands: by the vendor's library where there is one, else by kernels, or by the host's loops.
 
+use super::host::Product;
+use super::pack::Source;
 use crate::Result;
+#[cfg(kernels)]
+use crate::device::Grid;
 use crate::device::kernels::Kernels;
-use crate::device::{Bias, Grid, Queue, Rows, View};
+use crate::device::{Arm, Bias, Queue, Rows, View};
 
 /// Rows and columns of a block's outputs.
+#[cfg(kernels)]
 const TILE: usize = 128;
 /// Threads of a block.
+#[cfg(kernels)]
 const THREADS: u32 = 128;
 /// Shared memory of a block: three stages of 64 bytes of k for each of its rows and columns.
+#[cfg(kernels)]
 const SHARED: u32 = 3 * 2 * TILE as u32 * 64;
 
 /// Where the index that is summed over stands in the operands of a product.
@@ -83,13 +90,30 @@ pub fn multiply_on<T: Kernels>(
     bias: View<'_, f32>,
     out: Rows<'_, T>,
 ) -> Result<()> {
-    let [m, n, k] = sizes(layout, a, b, bias, out);
-    let launch = match layout {
-        Layout::Nt => T::matmul_nt,
-        Layout::Nn => T::matmul_nn,
-        Layout::Tn => T::matmul_tn,
-    };
-    launch(queue, grid(m, n), out.data, a.data, b.data, bias, m, n, k, a.stride, b.stride, out.stride)
+    let sizes = sizes(layout, a, b, bias, out);
+    match queue.arm() {
+        Arm::Host(host) => {
+            let [a, b] = [a, b].map(|rows| Source {
+                data: host.read(rows),
+                stride: rows.stride,
+                rows: rows.rows,
+                width: rows.width,
+            });
+            let product = Product { layout, sizes, a, b, bias: host.slice(bias) };
+            product.run(host.write(out), out.stride, |out, sum| *out = T::from_f32(sum));
+            Ok(())
+        }
+        #[cfg(kernels)]
+        Arm::Kernels => {
+            let launch = match layout {
+                Layout::Nt => T::matmul_nt,
+                Layout::Nn => T::matmul_nn,
+                Layout::Tn => T::matmul_tn,
+            };
+            let [m, n, k] = sizes;
+            launch(queue, grid(m, n), out.data, a.data, b.data, bias, m, n, k, a.stride, b.stride, out.stride)
+        }
+    }
 }
 
 /// `out += a · b + bias` in f32, as [`multiply_on`].
@@ -107,13 +131,30 @@ pub fn multiply_add_on<T: Kernels>(
     bias: View<'_, f32>,
     out: Rows<'_, f32>,
 ) -> Result<()> {
-    let [m, n, k] = sizes(layout, a, b, bias, out);
-    let launch = match layout {
-        Layout::Nt => T::matmul_nt_add,
-        Layout::Nn => T::matmul_nn_add,
-        Layout::Tn => T::matmul_tn_add,
-    };
-    launch(queue, grid(m, n), out.data, a.data, b.data, bias, m, n, k, a.stride, b.stride, out.stride)
+    let sizes = sizes(layout, a, b, bias, out);
+    match queue.arm() {
+        Arm::Host(host) => {
+            let [a, b] = [a, b].map(|rows| Source {
+                data: host.read(rows),
+                stride: rows.stride,
+                rows: rows.rows,
+                width: rows.width,
+            });
+            let product = Product { layout, sizes, a, b, bias: host.slice(bias) };
+            product.run(host.write(out), out.stride, |out, sum| *out += sum);
+            Ok(())
+        }
+        #[cfg(kernels)]
+        Arm::Kernels => {
+            let launch = match layout {
+                Layout::Nt => T::matmul_nt_add,
+                Layout::Nn => T::matmul_nn_add,
+                Layout::Tn => T::matmul_tn_add,
+            };
+            let [m, n, k] = sizes;
+            launch(queue, grid(m, n), out.data, a.data, b.data, bias, m, n, k, a.stride, b.stride, out.stride)
+        }
+    }
 }
 
 /// M, N and K, once everything fits them.
@@ -137,6 +178,7 @@ fn sizes<T, D>(
     [m, n, k]
 }
 
+#[cfg(kernels)]
 fn grid(m: usize, n: usize) -> Grid {
     let blocks = m.div_ceil(TILE).saturating_mul(n.div_ceil(TILE));
     let blocks = u32::try_from(blocks).expect("outputs of 2³² blocks exceed every device");

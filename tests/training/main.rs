@@ -1,0 +1,7 @@
+//! Training: rows, steps, runs.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod data;
+mod golden;
