@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use toedit::model::init::Initializer;
-use toedit::model::parameters::parameters;
+use toedit::model::layout::{Layout, Parameter};
 use toedit::model::save::{SaveFolder, config_json};
 use toedit::model::{Config, Dtype};
 
@@ -75,7 +75,7 @@ fn transformers_initialises_alike() {
             tied.into_iter().for_each(|tied| json["tie_word_embeddings"] = json!(tied));
             let text = config_json(json.to_string().as_bytes(), Path::new("bare"), Dtype::F32).unwrap();
             let config = Config::from_slice(text.as_bytes(), Path::new("bare")).unwrap();
-            let all = parameters(&config, !config.tie_word_embeddings);
+            let all: Vec<Parameter> = Layout::new(&config).parameters().cloned().collect();
             let folder = SaveFolder::create(&place.path().join(format!("{family}-{tied:?}"))).unwrap();
             let initializer = Initializer { config: &config, seed: 9 };
             folder.model(Dtype::F32, &all, |index, sink| initializer.write(&all[index], sink)).unwrap();
