@@ -10,7 +10,7 @@ use super::config::{Config, QkNorm};
 use super::forward::Pack;
 use super::weights::{self, Linear, Weights};
 use crate::device::kernels::Kernels;
-use crate::device::{BiasBuffers, Buffer, Matrix, Queue, Rows, View};
+use crate::device::{BiasBuffers, Buffer, Matrix, Queue, Rows, View, stride};
 use crate::ops::activation::activate_on;
 use crate::ops::attention::{Attention, Tiles};
 use crate::ops::elementwise::{clamp_on, convert_on};
@@ -186,7 +186,11 @@ impl<'a, T: Kernels> Pass<'a, T> {
         let Transformer { queue, weights, .. } = self.model;
         let Inputs { ids, positions, .. } = &self.workspace.inputs;
         let (ids, positions) = (ids.view().slice(0..self.tokens), positions.view().slice(0..self.tokens));
-        embed_on(queue, weights.embedding.view(), weights.positions.as_ref(), ids, positions, self.x())
+        let learned = weights.positions.as_ref().map(|learned| {
+            let (width, stride) = (self.x().width, stride(self.x().width));
+            Rows { data: learned.view(), rows: learned.len() / stride, width, stride }
+        });
+        embed_on(queue, weights.embedding.view(), learned, ids, positions, self.x())
     }
 
     fn layer(&self, layer: &Layer<T>) -> Result<()> {

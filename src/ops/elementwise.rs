@@ -170,7 +170,8 @@ pub fn column_sums_on<E: Kernels>(
         Arm::Kernels => {
             let strips = n.div_ceil(32 * lanes::<E>());
             let shared = (SUM_WARPS * 32 * lanes::<E>() * size_of::<f32>()) as u32;
-            let grid = Grid { blocks: [blocks(strips), blocks(count), 1], threads: 32 * SUM_WARPS as u32, shared };
+            let grid =
+                Grid { blocks: [blocks(strips), blocks(count), 1], threads: 32 * SUM_WARPS as u32, shared };
             E::column_sums(queue, grid, scratch, dy.data, dy.rows, each, n, dy.stride)?;
             add_sums(queue, scratch, count, dbias)
         }

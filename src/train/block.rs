@@ -250,7 +250,7 @@ impl<'a, E: Kernels> Block<'a, E> {
         }
     }
 
-    fn norm(&self, norm: layout::Norm) -> Norm<'a, View<'a, f32>> {
+    fn norm(&self, norm: layout::Norm) -> Norm<View<'a, f32>> {
         let Config { norm: kind, norm_eps: eps, .. } = *self.shape.config;
         let [weight, bias] = self.parameters.norm(norm);
         Norm { kind, eps, weight, bias }

@@ -9,7 +9,7 @@ use crate::device::kernels::Kernels;
 use crate::device::{Buffer, Queue, View};
 use crate::model::Config;
 use crate::ops::cross_entropy::CrossEntropy;
-use crate::ops::optimizer::{AdamW, sum_of_squares_on, sum_of_squares_scratch};
+use crate::ops::optimizer::{self, AdamW, SUMS, sum_of_squares_on};
 use crate::{Error, Result};
 
 /// What the optimizer changes: flat weights with their gradients and moments.
@@ -24,7 +24,7 @@ impl Moments {
         Ok(Self {
             exp_avg: zeros(queue, len)?,
             exp_avg_sq: zeros(queue, len)?,
-            partials: queue.alloc(sum_of_squares_scratch(len))?,
+            partials: queue.alloc(SUMS)?,
         })
     }
 }
@@ -130,19 +130,28 @@ impl<E: Kernels> Learner<E> {
 
     fn update(&self, scale: f32, optimizer: &AdamW) -> Result<()> {
         let Self { queue, parameters, moments, .. } = self;
-        let (m, v) = (moments.exp_avg.view(), moments.exp_avg_sq.view());
-        match &self.lora {
-            None => {
-                let (weight, gradient) = (parameters.weight(), parameters.gradient());
-                let decayed = self.transformer.layout().decayed;
-                optimizer.step_on(queue, scale, weight, gradient, [m, v], parameters.rounded(), decayed)
-            }
-            Some(lora) => {
-                let (weight, gradient) = (lora.weight(), lora.gradient());
-                optimizer.step_on::<f32>(queue, scale, weight, gradient, [m, v], None, lora.len())?;
-                lora.merge(queue, parameters)
-            }
-        }
+        let (exp_avg, exp_avg_sq) = (moments.exp_avg.view(), moments.exp_avg_sq.view());
+        let Some(lora) = &self.lora else {
+            let all = optimizer::Parameters {
+                weight: parameters.weight(),
+                gradient: parameters.gradient(),
+                exp_avg,
+                exp_avg_sq,
+                rounded: parameters.rounded(),
+                decayed: self.transformer.layout().decayed,
+            };
+            return optimizer.step_on(queue, scale, &all);
+        };
+        let adapters = optimizer::Parameters::<f32> {
+            weight: lora.weight(),
+            gradient: lora.gradient(),
+            exp_avg,
+            exp_avg_sq,
+            rounded: None,
+            decayed: lora.len(),
+        };
+        optimizer.step_on(queue, scale, &adapters)?;
+        lora.merge(queue, parameters)
     }
 }
 

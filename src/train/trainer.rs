@@ -49,7 +49,58 @@ pub struct TrainConfig {
     pub seed: u64,
 }
 
+impl TrainConfig {
+    /// All weights of a model in steps of 8 rows, with AdamW as language models are usually trained.
+    pub fn new(steps: u64, sequence_length: usize, schedule: Schedule) -> Self {
+        Self {
+            steps,
+            batch_size: 8,
+            accumulate: 1,
+            sequence_length,
+            schedule,
+            betas: [0.9, 0.95],
+            eps: 1e-8,
+            weight_decay: 0.1,
+            clip: Some(1.0),
+            truncate_above: None,
+            lora: None,
+            recompute: false,
+            seed: 0,
+        }
+    }
+}
+
 /// A run in progress.
+///
+/// ```
+/// use toedit::data::tokens::{TokenShards, TokenWriter, WriterConfig};
+/// use toedit::train::data::{DataConfig, Loader, Packing, Source};
+/// use toedit::train::schedule::{Decay, Schedule};
+/// use toedit::train::{Origin, TrainConfig, Trainer};
+/// use toedit::{Device, Dtype};
+///
+/// let place = tempfile::tempdir()?;
+/// let folder = place.path().join("tokens");
+/// let mut writer = TokenWriter::create(&folder, WriterConfig::new(4096, Some(0)), false)?;
+/// writer.push(&[314, 15, 92, 65, 35, 89, 79, 32], None)?;
+/// writer.finish()?;
+/// let data = DataConfig {
+///     sequence_length: 8,
+///     packing: Packing::Documents,
+///     shuffle: true,
+///     seed: 0,
+///     response_only: false,
+///     eos: None,
+/// };
+/// let loader = Loader::new(vec![Source { shards: TokenShards::open(&folder)?, weight: None }], &data)?;
+///
+/// let schedule = Schedule::new(Decay::Constant, 1e-3, 0.0, 0, 2)?;
+/// let config = TrainConfig { batch_size: 1, ..TrainConfig::new(2, 8, schedule) };
+/// let mut trainer = Trainer::new(Origin::model("assets/tiny")?, loader, config, Device::Cpu, Dtype::F32)?;
+/// let (first, second) = (trainer.step()?, trainer.step()?);
+/// assert!(second.loss < first.loss);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Trainer {
     learner: Box<dyn Learn>,
     origin: Origin,

@@ -264,7 +264,7 @@ impl<'a, E: Kernels> Pass<'a, E> {
         loss.head_on(queue, logits, hidden, weight, inputs.view(&inputs.targets), losses, gradient)
     }
 
-    fn norm(&self) -> Norm<'a, View<'a, f32>> {
+    fn norm(&self) -> Norm<View<'a, f32>> {
         let Config { norm: kind, norm_eps: eps, .. } = self.model.config;
         let [weight, bias] = self.parameters.norm(self.model.layout.final_norm);
         Norm { kind, eps, weight, bias }

@@ -2,8 +2,11 @@
 #![cfg(feature = "cli")]
 
 mod args;
+#[path = "../common/mod.rs"]
+mod common;
 mod devices;
 mod edit;
+mod eval;
 mod formats;
 mod info;
 mod inputs;

@@ -7,3 +7,4 @@ mod metrics;
 mod saving;
 mod schedule;
 mod tensorboard;
+mod transformers;

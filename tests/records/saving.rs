@@ -18,14 +18,14 @@ use crate::common::folders::shared;
 use crate::common::{FAMILIES, Golden};
 
 /// A model as it is written: where it was, what it has.
-struct Source {
+pub struct Source {
     folder: PathBuf,
     checkpoint: Checkpoint,
     parameters: Vec<Parameter>,
 }
 
 impl Source {
-    fn open(folder: &Path) -> Self {
+    pub fn open(folder: &Path) -> Self {
         let config = Config::from_file(&folder.join("config.json")).unwrap();
         let parameters = Layout::new(&config).parameters().cloned().collect();
         let checkpoint = Checkpoint::open(folder, false).unwrap();
@@ -40,7 +40,7 @@ impl Source {
     }
 
     /// Saves it all.
-    fn save(&self, target: &Path, dtype: Dtype, limit: u64) {
+    pub fn save(&self, target: &Path, dtype: Dtype, limit: u64) {
         let folder = SaveFolder::create(target).unwrap();
         folder.model_in_shards(dtype, &self.parameters, limit, |index, sink| self.fill(index, sink)).unwrap();
         let path = self.folder.join("config.json");

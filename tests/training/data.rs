@@ -14,7 +14,7 @@ const VOCABULARY: u32 = 100_000;
 /// A folder of shards of `documents`, a few to a shard.
 fn shards(documents: &[Vec<u32>]) -> (TempDir, TokenShards) {
     let folder = TempDir::new().unwrap();
-    let config = WriterConfig { shard_tokens: 16, ..WriterConfig::new(VOCABULARY, Some(EOS)) };
+    let config = WriterConfig { shard_tokens: 200, ..WriterConfig::new(VOCABULARY, Some(EOS)) };
     let mut writer = TokenWriter::create(folder.path(), config, false).unwrap();
     for document in documents {
         writer.push(document, None).unwrap();
@@ -70,7 +70,7 @@ fn documents() -> impl Strategy<Value = Vec<Vec<u32>>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
     fn concatenated_rows_are_the_stream_cut_up(documents in documents(), length in 2usize..40) {

@@ -28,6 +28,7 @@ pub struct TrainData {
 /// What all inputs are read with.
 struct Reader<'a> {
     args: &'a TrainArgs,
+    vocabulary: &'a Vocabulary,
     encoder: Encoder<'a>,
     output: &'a Path,
     mode: Mode,
@@ -54,7 +55,7 @@ impl TrainData {
             BosArg::Never => Bos::Never,
         };
         let encoder = Encoder::new(&vocabulary, bos, args.records.prompt_field.clone())?;
-        let reader = Reader { args, encoder, output, mode, stop };
+        let reader = Reader { args, vocabulary: &vocabulary, encoder, output, mode, stop };
         let longest = origin.config().max_position_embeddings;
         let sequence_length = args.data.sequence_length.unwrap_or(longest.min(SEQUENCE_LENGTH));
         let config = data_config(args, sequence_length, vocabulary.eos);
@@ -108,7 +109,7 @@ impl Reader<'_> {
     fn open(&self, path: &Path, folder: PathBuf) -> Result<TokenShards> {
         if TokenShards::is_folder(path) {
             let shards = TokenShards::open(path)?;
-            let (found, expected) = (shards.manifest().vocab_size, self.encoder.vocabulary().size);
+            let (found, expected) = (shards.manifest().vocab_size, self.vocabulary.size);
             if found > expected {
                 let reason = format!("tokens of a vocabulary of {found}, the model has {expected}");
                 return Err(Error::file(path, reason));

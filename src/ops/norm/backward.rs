@@ -3,6 +3,8 @@
 
 use std::ops::Range;
 
+use rayon::prelude::*;
+
 use super::Norm;
 use super::chunks::{Chunks, NormGradient};
 use crate::Result;
@@ -10,8 +12,6 @@ use crate::device::kernels::Kernels;
 use crate::device::{Arm, Queue, Rows, View};
 #[cfg(kernels)]
 use crate::model::config::NormKind;
-use crate::tensor::Element;
-use rayon::prelude::*;
 
 impl Norm<View<'_, f32>> {
     /// `dx +=` the gradient of `x`, given `dy`, that of the outputs of [`Norm::forward_on`] for all rows.

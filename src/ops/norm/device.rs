@@ -6,11 +6,11 @@ use rayon::prelude::*;
 
 use super::Norm;
 use crate::Result;
+#[cfg(kernels)]
+use crate::device::Grid;
 use crate::device::kernels::Kernels;
 #[cfg(kernels)]
 use crate::device::kernels::{layer_norm_add_forward, rms_norm_add_forward};
-#[cfg(kernels)]
-use crate::device::Grid;
 use crate::device::{Arm, Queue, Rows, View};
 #[cfg(kernels)]
 use crate::model::config::NormKind;
