@@ -8,7 +8,7 @@ use toml::Table;
 
 use crate::{Outcome, command, run};
 
-const COMMANDS: [&str; 4] = ["score", "edit", "revert", "info"];
+const COMMANDS: [&str; 5] = ["score", "edit", "revert", "tokenize", "info"];
 
 fn toedit(args: &[&str]) -> Outcome {
     run(command(args), b"")

@@ -14,6 +14,7 @@ mod revert;
 mod rules;
 mod score;
 mod signals;
+mod tokenize;
 
 use std::fs;
 use std::io::Write;
