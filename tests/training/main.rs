@@ -1,3 +1,4 @@
 //! Training: rows, steps, runs.
 
 mod data;
+mod tokenize;
