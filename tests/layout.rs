@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 const MAX_FILE_LINES: usize = 600;
 const MAX_FUNCTION_LINES: usize = 80;
 /// The only places that may lift the crate's `deny(unsafe_code)`.
-const UNSAFE: [&str; 13] = [
+const UNSAFE: [&str; 14] = [
     "src/ops/simd.rs",
     "src/ops/matmul/avx512.rs",
     "src/map.rs",
@@ -18,6 +18,7 @@ const UNSAFE: [&str; 13] = [
     "src/device/cuda/staging.rs",
     "src/device/cuda/stream.rs",
     "src/device/emulator.rs",
+    "src/device/host.rs",
     "src/device/kernels.rs",
 ];
 

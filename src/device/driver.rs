@@ -1,8 +1,10 @@
 //! What a device must be able to do.
 
 use std::any::Any;
+#[cfg(kernels)]
 use std::ffi::{CStr, c_void};
 
+use super::host::Access;
 use crate::Result;
 
 /// A place in a device's memory.
@@ -32,6 +34,7 @@ pub(super) struct Memory {
 }
 
 /// The extent of a launch. Only this crate makes one, so only its ops call kernels, which trust their arguments.
+#[cfg(kernels)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grid {
     /// Blocks along x, y and z.
@@ -43,6 +46,7 @@ pub struct Grid {
 }
 
 /// A kernel as the build found it.
+#[cfg(kernels)]
 pub struct Kernel {
     /// The exported name.
     pub name: &'static CStr,
@@ -105,7 +109,12 @@ pub(super) trait Driver: Send + Sync {
     fn download(&self, after: &Mark, from: Address, out: &mut [u8]) -> Result<()>;
     /// Sets bytes.
     fn fill(&self, to: Address, byte: u8, bytes: usize) -> Result<()>;
+    /// The memory itself where it is the host's; then ops run their loops, and there are no kernels to launch.
+    fn host(&self) -> Option<Access<'_>> {
+        None
+    }
     /// Runs a kernel; `arguments` point at the values of its parameters.
+    #[cfg(kernels)]
     fn launch(&self, kernel: &'static Kernel, grid: Grid, arguments: &mut [*mut c_void]) -> Result<()>;
     /// Computes a product by a library where one is present that keeps a row's bits; whether it does depends on the shapes
     /// and the room, not on the rows.

@@ -64,11 +64,34 @@ impl<T: Element> Matrix<T> {
 }
 
 /// What a product adds to its outputs, in the types that kernels and libraries take it in.
-pub struct Bias<T> {
+#[derive(Clone, Copy)]
+pub struct Bias<'a, T> {
     /// As the kernels add it.
-    pub exact: Buffer<f32>,
+    pub exact: View<'a, f32>,
     /// As cuBLASLt adds it to outputs of type `T`.
-    pub rounded: Buffer<T>,
+    pub rounded: View<'a, T>,
+}
+
+/// The memory of a [`Bias`].
+pub struct BiasBuffers<T> {
+    exact: Buffer<f32>,
+    rounded: Buffer<T>,
+}
+
+impl<T: Element> BiasBuffers<T> {
+    /// Sends both forms to a device.
+    ///
+    /// # Errors
+    /// As [`Queue::upload`].
+    pub fn upload(queue: &Queue, values: &[f32]) -> Result<Self> {
+        let rounded: Vec<_> = values.iter().map(|value| T::from_f32(*value)).collect();
+        Ok(Self { exact: queue.upload(values)?, rounded: queue.upload(&rounded)? })
+    }
+
+    /// All of it.
+    pub fn view(&self) -> Bias<'_, T> {
+        Bias { exact: self.exact.view(), rounded: self.rounded.view() }
+    }
 }
 
 /// Rows of a matrix, or some of their columns.
@@ -84,7 +107,13 @@ pub struct Rows<'a, T> {
     pub stride: usize,
 }
 
-impl<T> Rows<'_, T> {
+impl<'a, T> Rows<'a, T> {
+    /// From the first element of the first row to the last of the last.
+    pub(super) fn extent(&self) -> View<'a, T> {
+        let Self { data, rows, width, stride } = *self;
+        data.slice(0..rows.checked_sub(1).map_or(0, |last| last * stride + width))
+    }
+
     /// Fails where a kernel would reach past the memory.
     pub(crate) fn check(&self) {
         let Self { data, rows, width, stride } = *self;

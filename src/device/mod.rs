@@ -1,45 +1,49 @@
 //! Where arithmetic runs: the CPU, or a device with kernels behind one small trait.
 //!
 //! A `Queue` is such a device with its work in order. It hands out `Buffer`s; ops take `View`s of them and launch
-//! kernels through the launchers that the build generates from the kernels' signatures. Two drivers stand behind it:
-//! CUDA, and an emulator that runs the same kernel files on the host.
+//! kernels through the launchers that the build generates from the kernels' signatures. Three drivers stand behind it:
+//! CUDA, an emulator that runs the same kernel files on the host, and the host itself, on which ops run their loops.
 
-#[cfg(kernels)]
 mod buffer;
 #[cfg(feature = "cuda")]
 mod cuda;
-#[cfg(kernels)]
 mod driver;
 #[cfg(feature = "emulator")]
 mod emulator;
+mod host;
 #[cfg(kernels)]
 pub(crate) mod kernels;
-#[cfg(kernels)]
 mod matrix;
-#[cfg(kernels)]
 mod queue;
 
 use std::fmt;
 use std::str::FromStr;
 
-#[cfg(kernels)]
 pub use buffer::{Buffer, View};
 #[cfg(kernels)]
 pub(crate) use driver::Grid;
-#[cfg(kernels)]
 pub use driver::{Address, Mark, PRODUCT_ROWS};
 #[cfg(feature = "emulator")]
 pub use emulator::Schedule;
 // For tests that are generic over the types of kernels; they cannot launch them.
-#[cfg(kernels)]
 #[doc(hidden)]
 pub use kernels::Kernels;
-#[cfg(kernels)]
-pub use matrix::{Bias, Matrix, Rows, stride};
-#[cfg(kernels)]
+pub use matrix::{Bias, BiasBuffers, Matrix, Rows, stride};
+pub(crate) use queue::Arm;
 pub use queue::Queue;
 
 use crate::{Error, Result};
+
+/// Where no kernels are built, ops have their loops alone.
+#[cfg(not(kernels))]
+pub(crate) mod kernels {
+    use crate::tensor::Element;
+
+    /// The types that ops take on devices.
+    pub trait Kernels: Element {}
+    impl Kernels for f32 {}
+    impl Kernels for half::bf16 {}
+}
 
 /// A device that a model runs on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! A device with its work in order.
 
+#[cfg(kernels)]
 use std::ffi::c_void;
 use std::fmt;
 use std::marker::PhantomData;
@@ -9,20 +10,21 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use bytemuck::Pod;
 use half::bf16;
 
-use super::driver::{Address, Driver, Grid, Kernel, Mark, Operand, Product};
+use super::driver::{Address, Driver, Mark, Operand, Product};
+#[cfg(kernels)]
+use super::driver::{Grid, Kernel};
+use super::host::{Access, Host};
 use super::{Buffer, Device, Rows, View};
 use crate::tensor::Element;
 use crate::{Error, Result};
 
-/// A device with kernels, and its work in the order of the calls. Clones share it.
+/// A device with its work in the order of the calls. Clones share it.
 ///
 /// ```
-/// # #[cfg(feature = "emulator")] {
 /// use toedit::device::{Device, Queue};
-/// let queue = Queue::open(Device::Emulator)?;
+/// let queue = Queue::open(Device::Cpu)?;
 /// let buffer = queue.upload(&[1.0f32, 2.0])?;
 /// assert_eq!(queue.download(buffer.view())?, [1.0, 2.0]);
-/// # }
 /// # Ok::<(), toedit::Error>(())
 /// ```
 #[derive(Clone)]
@@ -33,6 +35,15 @@ pub struct Queue {
     driver: Arc<dyn Driver>,
 }
 
+/// The two arms of an op.
+pub(crate) enum Arm<'q> {
+    /// Loops over the host's memory.
+    Host(Access<'q>),
+    /// Launches.
+    #[cfg(kernels)]
+    Kernels,
+}
+
 impl Queue {
     /// Opens a device.
     ///
@@ -40,7 +51,7 @@ impl Queue {
     /// [`Error::Device`] where this build has no kernels for it, or the machine no such device.
     pub fn open(device: Device) -> Result<Self> {
         match device {
-            Device::Cpu => Err(device.error("it runs no kernels")),
+            Device::Cpu => Ok(Self::new(device, Host::default())),
             #[cfg(feature = "cuda")]
             Device::Cuda(ordinal) => Ok(Self::new(device, super::cuda::Cuda::open(ordinal)?)),
             #[cfg(feature = "emulator")]
@@ -202,7 +213,19 @@ impl Queue {
         })
     }
 
+    /// How ops do their work here.
+    pub(crate) fn arm(&self) -> Arm<'_> {
+        match self.driver.host() {
+            Some(host) => Arm::Host(host.of(self.id)),
+            #[cfg(kernels)]
+            None => Arm::Kernels,
+            #[cfg(not(kernels))]
+            None => unreachable!("no other device is built in"),
+        }
+    }
+
     /// Runs a kernel; one without blocks does nothing.
+    #[cfg(kernels)]
     pub(super) fn launch(
         &self,
         kernel: &'static Kernel,

@@ -10,7 +10,7 @@ use super::config::{Config, QkNorm};
 use super::forward::Pack;
 use super::weights::{self, Linear, Weights};
 use crate::device::kernels::Kernels;
-use crate::device::{Buffer, Matrix, Queue, Rows, View};
+use crate::device::{BiasBuffers, Buffer, Matrix, Queue, Rows, View};
 use crate::ops::activation::activate_on;
 use crate::ops::attention::{Attention, Tiles};
 use crate::ops::elementwise::{clamp_on, convert_on};
@@ -194,7 +194,7 @@ impl<'a, T: Kernels> Pass<'a, T> {
         let Workspace { qkv, heads, inputs, .. } = self.workspace;
         let input = self.input(&layer.attention_norm)?;
         let (qkv, heads) = (self.first(qkv), self.first(heads));
-        product(queue, input, layer.qkv.weight.view(), layer.qkv.bias.as_ref(), qkv)?;
+        product(queue, input, layer.qkv.weight.view(), layer.qkv.bias.as_ref().map(BiasBuffers::view), qkv)?;
         self.prepare(layer, qkv)?;
         attention.forward_on(queue, heads, View::none(), qkv, &inputs.tiles)?;
         // The MLP of a parallel block reads what the attention read.
@@ -252,7 +252,7 @@ impl<'a, T: Kernels> Pass<'a, T> {
         norm: &weights::Norm<Buffer<f32>>,
     ) -> Result<()> {
         let queue = &self.model.queue;
-        let (weight, bias) = (linear.weight.view(), linear.bias.as_ref());
+        let (weight, bias) = (linear.weight.view(), linear.bias.as_ref().map(BiasBuffers::view));
         match &self.workspace.output {
             None => product_add(queue, input, weight, bias, self.x()),
             Some(output) => {
@@ -269,11 +269,17 @@ impl<'a, T: Kernels> Pass<'a, T> {
         let Workspace { gate, up, .. } = self.workspace;
         let activation = self.model.config.activation;
         let up = self.first(up);
-        product(queue, input, layer.up.weight.view(), layer.up.bias.as_ref(), up)?;
+        product(queue, input, layer.up.weight.view(), layer.up.bias.as_ref().map(BiasBuffers::view), up)?;
         match (&layer.gate, gate) {
             (Some(linear), Some(gate)) => {
                 let gate = self.first(gate);
-                product(queue, input, linear.weight.view(), linear.bias.as_ref(), gate)?;
+                product(
+                    queue,
+                    input,
+                    linear.weight.view(),
+                    linear.bias.as_ref().map(BiasBuffers::view),
+                    gate,
+                )?;
                 activate_on(queue, activation, gate, Some(up), up)?;
             }
             _ => activate_on(queue, activation, up, None, up)?,

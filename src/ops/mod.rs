@@ -9,7 +9,6 @@ pub mod attention;
 pub mod draw;
 #[cfg(kernels)]
 pub mod edit;
-#[cfg(kernels)]
 pub mod elementwise;
 pub mod embedding;
 pub mod head;

@@ -2,16 +2,16 @@
 
 use std::fmt;
 
-#[cfg(kernels)]
+use toedit::Device;
 use toedit::device::{Kernels, Matrix, Queue, Rows};
 use toedit::tensor::Element;
 
 /// One implementation of the ops.
 #[derive(Clone)]
 pub enum Arm {
+    /// The loops that scoring runs.
     Cpu,
-    /// The kernels, on a GPU or emulated.
-    #[cfg(kernels)]
+    /// A device: the host, a GPU or the emulator.
     Device(Queue),
 }
 
@@ -19,36 +19,33 @@ impl fmt::Display for Arm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cpu => f.write_str("cpu"),
-            #[cfg(kernels)]
             Self::Device(queue) => fmt::Display::fmt(&queue.device(), f),
         }
     }
 }
 
 /// An element type that every arm has.
-#[cfg(not(kernels))]
-pub trait Scalar: Element {}
-#[cfg(not(kernels))]
-impl<E: Element> Scalar for E {}
-
-/// An element type that every arm has.
-#[cfg(kernels)]
 pub trait Scalar: Kernels {}
-#[cfg(kernels)]
 impl<E: Kernels> Scalar for E {}
 
-/// The CPU and all devices.
+/// The CPU and all devices with kernels.
 pub fn all() -> Vec<Arm> {
-    #[cfg_attr(not(kernels), allow(unused_mut))]
-    let mut arms = vec![Arm::Cpu];
-    #[cfg(kernels)]
-    arms.extend(devices().into_iter().map(Arm::Device));
-    arms
+    std::iter::once(Arm::Cpu).chain(devices().into_iter().map(Arm::Device)).collect()
+}
+
+/// The same and the host, for ops that have loops there.
+pub fn with_host() -> Vec<Arm> {
+    std::iter::once(Arm::Cpu).chain(queues().into_iter().map(Arm::Device)).collect()
+}
+
+/// The host, and all devices with kernels.
+pub fn queues() -> Vec<Queue> {
+    std::iter::once(Queue::open(Device::Cpu).unwrap()).chain(devices()).collect()
 }
 
 /// The emulator, each launch in both orders of its threads, and the GPU of a machine that has one.
-#[cfg(kernels)]
 pub fn devices() -> Vec<Queue> {
+    #[cfg_attr(not(kernels), allow(unused_mut))]
     let mut queues = Vec::new();
     #[cfg(feature = "emulator")]
     queues.push(Queue::emulator(toedit::device::Schedule::Both));
@@ -61,7 +58,7 @@ pub fn devices() -> Vec<Queue> {
 #[cfg(feature = "cuda")]
 fn gpu() -> Option<Queue> {
     static GPU: std::sync::OnceLock<Option<Queue>> = std::sync::OnceLock::new();
-    let open = || match Queue::open(toedit::device::Device::Cuda(0)) {
+    let open = || match Queue::open(Device::Cuda(0)) {
         Ok(queue) => Some(queue),
         Err(error) => {
             eprintln!("not tested on a GPU: {error}");
@@ -72,7 +69,6 @@ fn gpu() -> Option<Queue> {
 }
 
 /// A matrix of row-major `values`, with NaN between its rows.
-#[cfg(kernels)]
 pub fn upload<E: Element>(queue: &Queue, width: usize, values: &[f32]) -> Matrix<E> {
     let matrix = Matrix::new(queue, values.len() / width, width).unwrap();
     queue.write(matrix.view().data, &padded::<E>(width, values)).unwrap();
@@ -80,7 +76,6 @@ pub fn upload<E: Element>(queue: &Queue, width: usize, values: &[f32]) -> Matrix
 }
 
 /// Rows as they lie in a device's memory, with NaN between them.
-#[cfg(kernels)]
 pub fn padded<E: Element>(width: usize, values: &[f32]) -> Vec<E> {
     let stride = toedit::device::stride(width);
     let mut padded = vec![E::from_f32(f32::NAN); values.len() / width * stride];
@@ -91,7 +86,6 @@ pub fn padded<E: Element>(width: usize, values: &[f32]) -> Vec<E> {
 }
 
 /// A matrix of NaN.
-#[cfg(kernels)]
 pub fn output<E: Element>(queue: &Queue, rows: usize, width: usize) -> Matrix<E> {
     let matrix = Matrix::new(queue, rows, width).unwrap();
     queue.fill(matrix.view().data, 0xFF).unwrap();
@@ -99,7 +93,6 @@ pub fn output<E: Element>(queue: &Queue, rows: usize, width: usize) -> Matrix<E>
 }
 
 /// The values of a matrix, row-major; fails where something was written between its rows.
-#[cfg(kernels)]
 pub fn read<E: Element>(queue: &Queue, matrix: &Matrix<E>) -> Vec<f32> {
     let Rows { data, width, stride, .. } = matrix.view();
     let padded = queue.download(data).unwrap();

@@ -28,7 +28,7 @@ fn assert_same(what: &str, ours: &[f32], expected: &[f32]) {
 fn check_conversion<E: Scalar>(width: usize) {
     let x = values(width as u32, 3 * width);
     let expected: Vec<f32> = x.iter().map(|x| E::from_f32(*x).to_f32()).collect();
-    for queue in arms::devices() {
+    for queue in arms::queues() {
         let (input, out) = (arms::upload(&queue, width, &x), arms::output::<E>(&queue, 3, width));
         convert_on(&queue, input.view(), out.view()).unwrap();
         assert_same(&format!("{queue:?} {} {width}", E::NAME), &arms::read(&queue, &out), &expected);
@@ -43,7 +43,7 @@ fn check_clamp<E: Scalar>(width: usize, first: usize) {
         if index % width < first { *x } else { x.clamp(-limit, limit) }
     };
     let expected: Vec<f32> = x.iter().enumerate().map(clamped).collect();
-    for queue in arms::devices() {
+    for queue in arms::queues() {
         let matrix = arms::upload::<E>(&queue, width, &x);
         clamp_on(&queue, matrix.view().columns(first..width), limit).unwrap();
         let what = format!("{queue:?} {} {first}..{width}", E::NAME);
@@ -73,7 +73,7 @@ fn clamped_values_keep_what_is_not_a_number() {
 #[test]
 #[should_panic(expected = "memory of another queue")]
 fn memory_of_another_queue_is_refused() {
-    let [ours, theirs] = [(); 2].map(|()| arms::devices().remove(0));
+    let [ours, theirs] = [(); 2].map(|()| arms::queues().remove(0));
     let (x, out) = (arms::output::<f32>(&ours, 2, 9), arms::output::<bf16>(&theirs, 2, 9));
     let _ = convert_on(&ours, x.view(), out.view());
 }
@@ -81,7 +81,7 @@ fn memory_of_another_queue_is_refused() {
 #[test]
 #[should_panic(expected = "memory of another queue")]
 fn copies_from_another_queue_are_refused() {
-    let [ours, theirs] = [(); 2].map(|()| arms::devices().remove(0));
+    let [ours, theirs] = [(); 2].map(|()| arms::queues().remove(0));
     let buffer = theirs.upload(&[1.0f32]).unwrap();
     let _ = ours.download(buffer.view());
 }
@@ -89,7 +89,7 @@ fn copies_from_another_queue_are_refused() {
 #[test]
 #[should_panic(expected = "3 rows in 32 values")]
 fn rows_that_are_not_there_are_refused() {
-    let queue = arms::devices().remove(0);
+    let queue = arms::queues().remove(0);
     let matrix = arms::output::<f32>(&queue, 2, 9);
     let _ = clamp_on(&queue, Rows { rows: 3, ..matrix.view() }, 1.0);
 }

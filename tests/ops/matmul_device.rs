@@ -1,7 +1,7 @@
 //! Products on devices, in every layout: against the oracle, row by row, and in their place between other columns.
 
 use half::bf16;
-use toedit::device::{Bias, Kernels, Matrix, Queue, View};
+use toedit::device::{BiasBuffers, Kernels, Matrix, Queue, View};
 use toedit::ops::matmul::{Layout, multiply_add_on, multiply_on, product, product_add};
 use toedit::tensor::Element;
 
@@ -189,16 +189,15 @@ fn columns_of_wider_matrices() {
 fn model_products<E: Kernels>(queue: &Queue) {
     let case = Case::new::<E>(Layout::Nt, [50, 72, 40]);
     let (a, b) = (case.a::<E>(queue), case.b::<E>(queue));
-    let rounded = samples::elements::<E>(&case.bias);
-    let bias = Bias { exact: queue.upload(&case.bias).unwrap(), rounded: queue.upload(&rounded).unwrap() };
+    let bias = BiasBuffers::upload(queue, &case.bias).unwrap();
     let out = arms::output::<E>(queue, 50, 72);
-    product(queue, a.view(), b.view(), Some(&bias), out.view()).unwrap();
+    product(queue, a.view(), b.view(), Some(bias.view()), out.view()).unwrap();
     let expected = case.expected(&case.bias, &[]);
     tolerance::assert_within("product", arms::read(queue, &out), &expected, tolerance::stored::<E>(40, 2));
 
     let start = samples::values::<f32>(7, 50 * 72);
     let out = arms::upload::<f32>(queue, 72, &start);
-    product_add(queue, a.view(), b.view(), Some(&bias), out.view()).unwrap();
+    product_add(queue, a.view(), b.view(), Some(bias.view()), out.view()).unwrap();
     let expected = case.expected(&case.bias, &start);
     tolerance::assert_within("sum", arms::read(queue, &out), &expected, tolerance::sum(40));
 }

@@ -81,7 +81,7 @@ mod device {
 
     use super::Store;
     use crate::Result;
-    use crate::device::{Bias, Buffer, Matrix, Queue, stride};
+    use crate::device::{BiasBuffers, Buffer, Matrix, Queue, stride};
     use crate::tensor::{Element, round};
 
     /// Bytes that are read and sent at a time.
@@ -92,7 +92,7 @@ mod device {
     impl<E: Element> Store<E> for Queue {
         type Matrix = Matrix<E>;
         type Vector = Buffer<f32>;
-        type Bias = Bias<E>;
+        type Bias = BiasBuffers<E>;
 
         fn matrix(
             &self,
@@ -132,9 +132,8 @@ mod device {
             self.upload(&padded)
         }
 
-        fn bias(&self, values: Vec<f32>) -> Result<Bias<E>> {
-            let rounded: Vec<_> = values.iter().map(|value| E::from_f32(*value)).collect();
-            Ok(Bias { exact: self.upload(&values)?, rounded: self.upload(&rounded)? })
+        fn bias(&self, values: Vec<f32>) -> Result<BiasBuffers<E>> {
+            BiasBuffers::upload(self, &values)
         }
     }
 }

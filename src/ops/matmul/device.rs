@@ -33,10 +33,10 @@ pub fn product<T: Kernels>(
     queue: &Queue,
     x: Rows<'_, T>,
     weight: Rows<'_, T>,
-    bias: Option<&Bias<T>>,
+    bias: Option<Bias<'_, T>>,
     out: Rows<'_, T>,
 ) -> Result<()> {
-    let rounded = bias.map_or(View::none(), |bias| bias.rounded.view());
+    let rounded = bias.map_or(View::none(), |bias| bias.rounded);
     if queue.product(out, x, weight, rounded, false)? {
         return Ok(());
     }
@@ -54,7 +54,7 @@ pub fn product_add<T: Kernels>(
     queue: &Queue,
     x: Rows<'_, T>,
     weight: Rows<'_, T>,
-    bias: Option<&Bias<T>>,
+    bias: Option<Bias<'_, T>>,
     out: Rows<'_, f32>,
 ) -> Result<()> {
     if queue.product(out, x, weight, exact(bias), true)? {
@@ -63,8 +63,8 @@ pub fn product_add<T: Kernels>(
     multiply_add_on(queue, Layout::Nt, x, weight, exact(bias), out)
 }
 
-fn exact<T>(bias: Option<&Bias<T>>) -> View<'_, f32> {
-    bias.map_or(View::none(), |bias| bias.exact.view())
+fn exact<'a, T>(bias: Option<Bias<'a, T>>) -> View<'a, f32> {
+    bias.map_or(View::none(), |bias| bias.exact)
 }
 
 /// `out = a · b + bias` by the kernel of `layout`, stored as `T`; an empty `bias` adds nothing. A row's bits depend on the
