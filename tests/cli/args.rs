@@ -8,7 +8,7 @@ use toml::Table;
 
 use crate::{Outcome, command, run};
 
-const COMMANDS: [&str; 5] = ["score", "edit", "eval perplexity", "revert", "info"];
+const COMMANDS: [&str; 7] = ["score", "edit", "train", "eval perplexity", "revert", "tokenize", "info"];
 
 fn toedit(args: &[&str]) -> Outcome {
     run(command(args), b"")
