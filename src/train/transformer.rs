@@ -16,6 +16,16 @@ use crate::ops::embedding::{Runs, embed_backward_on, embed_on};
 use crate::ops::norm::{Norm, NormGradient};
 use crate::ops::rope::Rotary;
 
+/// Bytes of logits that exist at a time, unless a few rows have more.
+const LOGITS_BYTES: usize = 32 << 20;
+/// Rows that are worth the reading and writing of the head's gradient.
+const LEAST_ROWS: usize = 128;
+
+/// Rows whose logits exist at a time.
+fn chunk_rows(vocabulary: usize, tokens: usize) -> usize {
+    (LOGITS_BYTES / size_of::<f32>() / vocabulary).max(LEAST_ROWS).min(tokens)
+}
+
 /// The largest batch of a model, and how much of its activations is kept.
 #[derive(Clone, Copy, Debug)]
 pub struct Extent {
@@ -79,7 +89,7 @@ impl<E: Kernels> Transformer<E> {
             work: Work::new(&shape, rows)?,
             hidden: Matrix::new(queue, rows, c)?,
             dhidden: Matrix::new(queue, rows, c)?,
-            logits: ChunkWork::new(queue, extent.tokens, config.vocab_size)?,
+            logits: ChunkWork::new(queue, chunk_rows(config.vocab_size, extent.tokens), config.vocab_size)?,
             losses: queue.alloc(extent.tokens)?,
             queue: queue.clone(),
             layout: Layout::new(config),
