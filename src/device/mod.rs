@@ -26,6 +26,7 @@ pub use driver::{Address, Mark, PRODUCT_ROWS};
 #[cfg(feature = "emulator")]
 pub use emulator::Schedule;
 // For tests that are generic over the types of kernels; they cannot launch them.
+pub(crate) use host::Access;
 #[doc(hidden)]
 pub use kernels::Kernels;
 pub use matrix::{Bias, BiasBuffers, Matrix, Rows, stride};

@@ -13,7 +13,7 @@ mod portable;
 
 use half::bf16;
 
-pub use self::device::{Layout, multiply_add_on, multiply_on, product, product_add};
+pub use self::device::{Layout, multiply_add_on, multiply_on, product, product_add, product_exact};
 use crate::tensor::{Element, Matrix, PANEL, panel_len};
 
 /// Left operand: `rows` rows, `stride` elements apart.
