@@ -79,14 +79,23 @@ pub struct Norm {
 /// One block, as [`crate::model::weights::Layer`].
 #[derive(Clone, Debug)]
 pub struct Layer {
+    /// Ahead of the attention, or after it (`norm_after`).
     pub attention_norm: Norm,
+    /// `[Q + 2K, C]`: queries, keys, values.
     pub qkv: Linear,
+    /// Of queries, as `qk_norm` says.
     pub q_norm: Norm,
+    /// Of keys, as `qk_norm` says.
     pub k_norm: Norm,
+    /// `[C, Q]`
     pub output: Linear,
+    /// Ahead of the MLP, or after it (`norm_after`).
     pub mlp_norm: Norm,
+    /// `[I, C]`; none where the MLP is not gated.
     pub gate: Option<Linear>,
+    /// `[I, C]`
     pub up: Linear,
+    /// `[C, I]`
     pub down: Linear,
 }
 

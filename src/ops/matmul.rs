@@ -13,8 +13,8 @@ mod portable;
 
 use half::bf16;
 
+pub use self::device::{Layout, multiply_add_on, multiply_on, product, product_add, product_exact};
 pub(super) use self::pack::Source;
-pub use self::device::{Layout, multiply_add_on, multiply_on, product, product_add};
 use crate::tensor::{Element, Matrix, PANEL, panel_len};
 
 /// Left operand: `rows` rows, `stride` elements apart.

@@ -6,6 +6,7 @@
 
 pub mod activation;
 pub mod attention;
+pub mod cross_entropy;
 pub mod draw;
 #[cfg(kernels)]
 pub mod edit;

@@ -220,6 +220,41 @@ fn no_rows_give_nothing() {
     }
 }
 
+/// Blocks of inputs and tiles of the host, and threads, change nothing.
+#[test]
+fn threads_change_no_bit() {
+    fn runs<E: Kernels>(layout: Layout) {
+        let queue = Queue::open(toedit::Device::Cpu).unwrap();
+        let case = Case::new::<E>(layout, [70, 300, 777]);
+        let (a, b) = (case.a::<E>(&queue), case.b::<E>(&queue));
+        let run = |threads: usize| {
+            let out = arms::output::<E>(&queue, 70, 300);
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| multiply_on(&queue, layout, a.view(), b.view(), View::none(), out.view()))
+                .unwrap();
+            arms::read(&queue, &out)
+        };
+        let alone = run(1);
+        for threads in [2, 3, 8] {
+            tolerance::assert_same_bits("threads", &run(threads), &alone);
+        }
+    }
+    LAYOUTS.into_iter().for_each(runs::<f32>);
+    LAYOUTS.into_iter().for_each(runs::<bf16>);
+}
+
+/// Around the host's tiles and blocks of inputs, with outputs enough to be cut both ways.
+#[test]
+fn shapes_around_the_blocks_of_the_host() {
+    let queue = Queue::open(toedit::Device::Cpu).unwrap();
+    for (m, n) in [(95, 255), (97, 257), (513, 33), (1025, 260)] {
+        for k in [255, 257, 513] {
+            check::<f32>(&queue, [m, n, k], true);
+            check::<bf16>(&queue, [m, n, k], false);
+        }
+    }
+}
+
 #[cfg(feature = "emulator")]
 #[test]
 #[should_panic(expected = "shapes of a product")]

@@ -18,6 +18,6 @@ pub use revert::RevertArgs;
 pub use score::ScoreArgs;
 pub use shared::default_threads;
 pub use shared::{BosArg, CommonArgs, LogFormat, ModelArgs, RunArgs, WindowArgs};
-pub use tokenize::{RecordArgs, TokenizeArgs};
+pub use tokenize::TokenizeArgs;
 pub use train::{OptimizerArgs, PackingArg, ScheduleArg, TrainArgs};
 pub use values::DtypeArg;

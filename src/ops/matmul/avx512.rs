@@ -205,7 +205,7 @@ fn interleave<E: Lane>(from: pack::Source<E>, lanes: usize, out: &mut [E]) {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 unsafe fn interleave_panels<E: Lane>(from: pack::Source<E>, lanes: usize, out: *mut E) {
-    let first = |count: usize| u16::MAX >> (LANES - count.min(LANES));
+    let first = |count: usize| ((1u32 << count.min(LANES)) - 1) as u16;
     let pitch = pack::pitch(lanes);
     let panel = from.rows.next_multiple_of(E::GROUP) * pitch;
     for group in (0..from.rows).step_by(E::GROUP) {
@@ -251,7 +251,8 @@ unsafe fn transpose_block<E: Lane>(from: *const E, stride: usize, to: *mut E) {
     unsafe {
         let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
         let high = _mm512_add_epi32(low, _mm512_set1_epi32(LANES as i32 / 2));
-        let mut rows: [__m512i; LANES] = std::array::from_fn(|row| _mm512_loadu_si512(from.add(row * stride).cast()));
+        let mut rows: [__m512i; LANES] =
+            std::array::from_fn(|row| _mm512_loadu_si512(from.add(row * stride).cast()));
         for _ in 0..4 {
             rows = std::array::from_fn(|row| {
                 let half = if row % 2 == 0 { low } else { high };
