@@ -172,10 +172,12 @@ impl<T: Element> Rows<'_, T> {
     /// # Errors
     /// As [`Queue::write`].
     pub fn write(&self, queue: &Queue, values: &[f32]) -> Result<()> {
-        let mut padded = vec![T::from_f32(0.0); (values.len() / self.width) * self.stride];
+        let mut padded = vec![T::from_f32(0.0); values.len() / self.width * self.stride];
         for (row, values) in padded.chunks_exact_mut(self.stride).zip(values.chunks_exact(self.width)) {
             row.iter_mut().zip(values).for_each(|(to, from)| *to = T::from_f32(*from));
         }
+        // What follows the last row may be something else's.
+        padded.truncate(padded.len().saturating_sub(self.stride - self.width));
         queue.write(self.data, &padded)
     }
 
