@@ -79,7 +79,7 @@ fn norms(group: &mut Group, queue: &Queue, x: &Matrix<f32>) {
     let weight = queue.upload(&values).unwrap();
     let out = Matrix::<bf16>::new(queue, rows(), width).unwrap();
     for (kind, name) in [(NormKind::Rms, "rms_norm"), (NormKind::Layer, "layer_norm")] {
-        let norm = Norm { kind, eps: 1e-5, weight: Some(&weight), bias: None };
+        let norm = Norm { kind, eps: 1e-5, weight: Some(weight.view()), bias: None };
         let launch = || norm.forward_on(queue, x.view(), None, out.view());
         let expected = oracle::norm(kind, 1e-5, Some(&values), None, &last(queue, x));
         check(queue, launch, out.view(), &expected);

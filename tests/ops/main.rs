@@ -7,7 +7,6 @@ mod activation;
 mod attention;
 #[cfg(kernels)]
 mod edit;
-#[cfg(kernels)]
 mod elementwise;
 mod embedding;
 mod head;
@@ -18,6 +17,8 @@ mod matmul;
 #[cfg(kernels)]
 mod matmul_device;
 mod norm;
+mod norm_backward;
+mod optimizer;
 mod packs;
 mod rope;
 mod storage;
