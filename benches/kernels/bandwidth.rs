@@ -19,7 +19,7 @@ use crate::gpu::{self, SHAPES};
 
 const HEAD_DIM: usize = 64;
 
-type Group<'a> = BenchmarkGroup<'a, WallTime>;
+pub type Group<'a> = BenchmarkGroup<'a, WallTime>;
 
 pub fn bench(criterion: &mut Criterion) {
     for queue in gpu::devices() {
@@ -36,12 +36,12 @@ pub fn bench(criterion: &mut Criterion) {
 }
 
 /// Tokens of a pack.
-fn rows() -> usize {
+pub fn rows() -> usize {
     SHAPES.bandwidth.rows
 }
 
 /// Times launches end to end, `bytes` moved by each value of a matrix.
-fn time(
+pub fn time(
     group: &mut Group,
     queue: &Queue,
     name: &str,
@@ -60,7 +60,7 @@ fn check(queue: &Queue, launch: impl Fn() -> Result<()>, out: Rows<'_, bf16>, ex
 }
 
 /// The values of the last row.
-fn last<E: toedit::tensor::Element>(queue: &Queue, matrix: &Matrix<E>) -> Vec<f32> {
+pub fn last<E: toedit::tensor::Element>(queue: &Queue, matrix: &Matrix<E>) -> Vec<f32> {
     matrix.view().rows(rows() - 1..rows()).read(queue).unwrap()
 }
 
