@@ -8,8 +8,10 @@ use super::elementwise::{block_per_row, lanes};
 use super::math;
 use super::simd::vectorize;
 use crate::Result;
+#[cfg(kernels)]
+use crate::device::View;
 use crate::device::kernels::Kernels;
-use crate::device::{Arm, Queue, Rows, View};
+use crate::device::{Arm, Queue, Rows};
 use crate::model::config::Activation;
 use crate::tensor::Element;
 
