@@ -4,8 +4,8 @@
 //   nn:  D[M, N] = Σ_k A[m, k] · B[k, n]     gradients of activations
 //   tn:  D[M, N] = Σ_k A[k, m] · B[k, n]     gradients of weights
 //
-// `matmul_*` stores D + bias as T. `matmul_*_add_*` adds it to a D in f32: the residual stream, or gradients that
-// accumulate. `bias` is f32 [N], or null.
+// `matmul_*` stores D + bias as T, `matmul_nt_exact_*` in f32: logits. `matmul_*_add_*` adds it to a D in f32: the residual
+// stream, or gradients that accumulate. `bias` is f32 [N], or null.
 //
 // A block computes 128×128 outputs in 128 threads and 48 KiB of shared memory, so that two fit on a multiprocessor and one
 // multiplies while the other stores. It reads 2·128·k values for 128·128·k multiply-adds. The grid is one-dimensional,
@@ -83,6 +83,8 @@ constexpr Runs kK = Runs::over_k, kOuter = Runs::over_outer;
 
 extern "C" __global__ void __launch_bounds__(128) matmul_nt_f32(float* d, const float* a, const float* b, const float* bias, int m, int n, int k, int lda, int ldb, int ldd) { matmul<float, kK, kK>(d, a, b, bias, m, n, k, lda, ldb, ldd); }
 extern "C" __global__ void __launch_bounds__(128) matmul_nt_bf16(bf16* d, const bf16* a, const bf16* b, const float* bias, int m, int n, int k, int lda, int ldb, int ldd) { matmul<bf16, kK, kK>(d, a, b, bias, m, n, k, lda, ldb, ldd); }
+extern "C" __global__ void __launch_bounds__(128) matmul_nt_exact_f32(float* d, const float* a, const float* b, const float* bias, int m, int n, int k, int lda, int ldb, int ldd) { matmul<float, kK, kK>(d, a, b, bias, m, n, k, lda, ldb, ldd); }
+extern "C" __global__ void __launch_bounds__(128) matmul_nt_exact_bf16(float* d, const bf16* a, const bf16* b, const float* bias, int m, int n, int k, int lda, int ldb, int ldd) { matmul<bf16, kK, kK>(d, a, b, bias, m, n, k, lda, ldb, ldd); }
 extern "C" __global__ void __launch_bounds__(128) matmul_nn_f32(float* d, const float* a, const float* b, const float* bias, int m, int n, int k, int lda, int ldb, int ldd) { matmul<float, kK, kOuter>(d, a, b, bias, m, n, k, lda, ldb, ldd); }
 extern "C" __global__ void __launch_bounds__(128) matmul_nn_bf16(bf16* d, const bf16* a, const bf16* b, const float* bias, int m, int n, int k, int lda, int ldb, int ldd) { matmul<bf16, kK, kOuter>(d, a, b, bias, m, n, k, lda, ldb, ldd); }
 extern "C" __global__ void __launch_bounds__(128) matmul_tn_f32(float* d, const float* a, const float* b, const float* bias, int m, int n, int k, int lda, int ldb, int ldd) { matmul<float, kOuter, kOuter>(d, a, b, bias, m, n, k, lda, ldb, ldd); }

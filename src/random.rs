@@ -55,6 +55,8 @@ pub enum Purpose {
     Shuffle = 2,
     /// Choosing records for a mixture.
     Mix = 3,
+    /// The first values of weights.
+    Initialize = 4,
 }
 
 /// Two independent numbers, uniform on (0, 1).
@@ -139,6 +141,11 @@ pub fn text_stream(text: &str, id: Option<&str>) -> u64 {
 /// little-endian u32.
 pub fn ids_stream(ids: &[u32], id: Option<&str>) -> u64 {
     hash(1, ids.len(), id, |hasher| ids.iter().for_each(|token| hasher.update(&token.to_le_bytes())))
+}
+
+/// The stream number of something that has a name: as [`text_stream`] with type byte 2, without an id.
+pub fn name_stream(name: &str) -> u64 {
+    hash(2, name.len(), None, |hasher| hasher.update(name.as_bytes()))
 }
 
 fn hash(kind: u8, length: usize, id: Option<&str>, content: impl FnOnce(&mut Xxh3)) -> u64 {

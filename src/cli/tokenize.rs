@@ -78,7 +78,7 @@ fn check_output(args: &TokenizeArgs, inputs: &Inputs, output: &Path) -> Result<(
     TokenWriter::check(output, args.output.overwrite)?;
     // An output among the inputs would be an input of the next run.
     let outputs = Outputs::plan(inputs, &output.join(MANIFEST), Payload::Lines)?;
-    summary::check(&args.output, inputs, Some(&outputs))
+    summary::check(args.output.summary.as_deref(), inputs, Some(&outputs))
 }
 
 fn encoder<'a>(args: &TokenizeArgs, vocabulary: &'a Vocabulary) -> Result<Encoder<'a>> {

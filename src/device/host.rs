@@ -53,6 +53,12 @@ impl Driver for Host {
         Ok(())
     }
 
+    fn copy(&self, to: Address, from: Address, bytes: usize) -> Result<()> {
+        let access = self.access();
+        access.bytes_mut(to, bytes).copy_from_slice(access.bytes(from, bytes));
+        Ok(())
+    }
+
     fn fill(&self, to: Address, byte: u8, bytes: usize) -> Result<()> {
         self.access().bytes_mut(to, bytes).fill(byte);
         Ok(())
@@ -111,6 +117,10 @@ impl Access<'_> {
 
     /// The elements of a view.
     pub fn slice<'a, T: Pod>(&'a self, view: View<'a, T>) -> &'a [T] {
+        // An empty slice of bytes need not be aligned for T.
+        if view.is_empty() {
+            return &[];
+        }
         bytemuck::cast_slice(self.bytes(self.address(view), view.len() * size_of::<T>()))
     }
 
@@ -120,6 +130,9 @@ impl Access<'_> {
     /// As [`Access::write`].
     #[expect(clippy::mut_from_ref, reason = "as above")]
     pub fn slice_mut<'a, T: Pod>(&'a self, view: View<'a, T>) -> &'a mut [T] {
+        if view.is_empty() {
+            return &mut [];
+        }
         bytemuck::cast_slice_mut(self.bytes_mut(self.address(view), view.len() * size_of::<T>()))
     }
 

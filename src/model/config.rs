@@ -18,7 +18,7 @@ use fields::Fields;
 pub use rope::{Rope, RopeScaling};
 
 /// A configuration is a few kilobytes; a larger file is something else.
-pub(super) const FILE_LIMIT: u64 = 1 << 20;
+pub(crate) const FILE_LIMIT: u64 = 1 << 20;
 
 /// The largest head that the attention kernels are built for.
 const HEAD_DIM_LIMIT: usize = 256;
@@ -116,6 +116,11 @@ pub struct Config {
     pub bos_token_id: Option<u32>,
     /// The token that ends one: the first where there are several.
     pub eos_token_id: Option<u32>,
+    /// The embedding's row that starts as 0 and gets no gradient through the embedding (only as a row of the head where
+    /// that is the same matrix): the padding token's, in families that tell PyTorch its `padding_idx`.
+    pub padding_row: Option<u32>,
+    /// Standard deviation of a new model's matrices.
+    pub initializer_range: f32,
 }
 
 impl Config {
@@ -158,9 +163,10 @@ impl Config {
             .then(|| Rope::from_fields(fields, traits, sizes.head_dim, sizes.max_positions))
             .transpose()?;
         let SpecialIds { bos, eos, all } = special_ids(fields, traits)?;
+        let vocab_size = fields.size("vocab_size")?;
         Ok(Self {
             family: traits.family,
-            vocab_size: fields.size("vocab_size")?,
+            vocab_size,
             hidden_size: sizes.hidden,
             intermediate_size: intermediate_size(fields, traits, sizes.hidden)?,
             num_hidden_layers: sizes.layers,
@@ -188,6 +194,8 @@ impl Config {
             special_ids: all,
             bos_token_id: bos,
             eos_token_id: eos,
+            padding_row: padding_row(fields, traits, vocab_size)?,
+            initializer_range: initializer_range(fields)?,
         })
     }
 }
@@ -353,6 +361,18 @@ fn sliding_layers(fields: &Fields, layers: usize) -> Result<Option<bool>> {
         return Err(fields.error(NAME, format!("found {} entries for {layers} layers", types.len())));
     }
     Ok(Some(types.contains(&"sliding_attention")))
+}
+
+fn padding_row(fields: &Fields, traits: &Traits, vocab_size: usize) -> Result<Option<u32>> {
+    let ids = fields.ids("pad_token_id", traits.special_ids[2])?;
+    Ok(ids.first().copied().filter(|id| traits.padding_row && (*id as usize) < vocab_size))
+}
+
+/// transformers takes 0 for the default too.
+fn initializer_range(fields: &Fields) -> Result<f32> {
+    const NAME: &str = "initializer_range";
+    let found = fields.number_from_zero(NAME, 1.0)?.filter(|range| *range > 0.0);
+    Ok(found.unwrap_or(0.02) as f32)
 }
 
 /// Special ids: the first that begins a sequence, the first that ends one, and all.

@@ -6,14 +6,15 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
-#[cfg(kernels)]
 mod device;
+mod host;
+mod pack;
 mod portable;
 
 use half::bf16;
 
-#[cfg(kernels)]
-pub use self::device::{Layout, multiply_add_on, multiply_on, product, product_add};
+pub use self::device::{Layout, multiply_add_on, multiply_on, product, product_add, product_exact};
+pub(super) use self::pack::Source;
 use crate::tensor::{Element, Matrix, PANEL, panel_len};
 
 /// Left operand: `rows` rows, `stride` elements apart.
@@ -85,7 +86,40 @@ pub trait Multiply: Sized + 'static {
 pub struct Kernel<E: 'static> {
     /// Rows that it keeps in registers.
     rows: usize,
-    run: fn(Rows<E>, Panels<E>, &mut [f32], usize),
+    run: fn(Left<E>, Panels<E>, Start, &mut [f32], usize),
+    /// [`pack::interleave`] at its fastest.
+    interleave: fn(pack::Source<E>, usize, &mut [E]),
+    /// [`pack::transpose`] at its fastest.
+    transpose: fn(pack::Source<E>, &mut [E]),
+}
+
+/// What a micro-kernel multiplies a panel by. The inputs of a row come in groups.
+#[derive(Clone, Copy)]
+struct Left<'a, E> {
+    /// The first row starts here.
+    data: &'a [E],
+    /// How many rows.
+    rows: usize,
+    /// Distance between rows.
+    stride: usize,
+    /// Distance between the groups of a row.
+    step: usize,
+}
+
+impl<E: Element> Left<'_, E> {
+    /// Elements from the start of the first row to the end of the last, over `k` inputs.
+    fn extent(&self, k: usize) -> usize {
+        span(self.rows, self.stride, span(k / E::GROUP, self.step, E::GROUP))
+    }
+}
+
+/// What sums start from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Start {
+    /// Zero.
+    Zero,
+    /// The outputs: sums over the inputs before these, whose chains go on.
+    Outputs,
 }
 
 impl Multiply for f32 {
@@ -137,6 +171,22 @@ pub fn matmul<E: Element>(a: Rows<E>, b: Panels<E>, out: &mut [f32], out_stride:
 
 /// [`matmul`] by a given micro-kernel.
 pub fn multiply<E: Element>(kernel: Kernel<E>, a: Rows<E>, b: Panels<E>, out: &mut [f32], out_stride: usize) {
+    multiply_from(kernel, Start::Zero, a, b, out, out_stride);
+}
+
+/// [`matmul`] added to `out`: its sums go on over more inputs.
+pub(super) fn matmul_add<E: Element>(a: Rows<E>, b: Panels<E>, out: &mut [f32], out_stride: usize) {
+    multiply_from(E::kernel(), Start::Outputs, a, b, out, out_stride);
+}
+
+fn multiply_from<E: Element>(
+    kernel: Kernel<E>,
+    start: Start,
+    a: Rows<E>,
+    b: Panels<E>,
+    out: &mut [f32],
+    out_stride: usize,
+) {
     if a.rows == 0 || b.count == 0 {
         return;
     }
@@ -147,16 +197,17 @@ pub fn multiply<E: Element>(kernel: Kernel<E>, a: Rows<E>, b: Panels<E>, out: &m
         let one = Panels { data: &b.data[panel * b.stride..][..b.extent()], count: 1, ..b };
         for row in (0..a.rows).step_by(kernel.rows) {
             let rows = kernel.rows.min(a.rows - row);
-            let tile = Rows { data: &a.data[row * a.stride..], rows, ..a };
-            (kernel.run)(tile, one, &mut out[row * out_stride + panel * PANEL..], out_stride);
+            let tile = Left { data: &a.data[row * a.stride..], rows, stride: a.stride, step: E::GROUP };
+            let out = &mut out[row * out_stride + panel * PANEL..];
+            (kernel.run)(tile, one, start, out, out_stride);
         }
     }
 }
 
 /// Fails loudly where a micro-kernel would reach past a slice.
-fn check_tile<E: Element>(rows: usize, a: Rows<E>, b: Panels<E>, out: &[f32], out_stride: usize) {
+fn check_tile<E: Element>(rows: usize, a: Left<E>, b: Panels<E>, out: &[f32], out_stride: usize) {
     assert!(a.rows == rows && b.segment.is_multiple_of(E::GROUP));
-    assert!(a.data.len() >= span(rows, a.stride, b.k()));
+    assert!(a.data.len() >= a.extent(b.k()));
     assert!(b.data.len() >= b.extent());
     assert!(out.len() >= span(rows, out_stride, PANEL));
 }

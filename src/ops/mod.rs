@@ -6,6 +6,7 @@
 
 pub mod activation;
 pub mod attention;
+pub mod cross_entropy;
 pub mod draw;
 #[cfg(kernels)]
 pub mod edit;
@@ -15,5 +16,6 @@ pub mod head;
 mod math;
 pub mod matmul;
 pub mod norm;
+pub mod optimizer;
 pub mod rope;
 pub(crate) mod simd;

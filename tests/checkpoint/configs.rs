@@ -43,7 +43,8 @@ fn llama() -> Config {
         sliding_window: None,
         special_ids: vec![1, 2],
         bos_token_id: Some(1),
-        eos_token_id: Some(2),
+        padding_row: None,
+        initializer_range: 0.02,
     }
 }
 
@@ -69,7 +70,6 @@ fn gpt2() -> Config {
         mlp_bias: true,
         special_ids: vec![50256],
         bos_token_id: Some(50256),
-        eos_token_id: Some(50256),
         ..llama()
     }
 }
@@ -102,7 +102,6 @@ fn qwen2() -> Config {
         qkv_bias: true,
         special_ids: vec![],
         bos_token_id: None,
-        eos_token_id: None,
         ..llama()
     }
 }
@@ -137,6 +136,7 @@ fn olmo() -> Config {
         norm_eps: 1e-5,
         norm_weight: false,
         bos_token_id: None,
+        padding_row: Some(1),
         ..llama()
     }
 }
@@ -345,6 +345,5 @@ fn options_are_carried_over() {
     assert_eq!(with(json!({"hidden_act": "gelu_pytorch_tanh"})).activation, Activation::GeluTanh);
     assert_eq!(with(json!({"scale_attn_weights": false})).attention_scale, 1.0);
     let ids = with(json!({"bos_token_id": null, "eos_token_id": [5, 3, 5], "pad_token_id": 0}));
-    assert_eq!((ids.bos_token_id, ids.eos_token_id), (None, Some(5)));
-    assert_eq!(ids.special_ids, vec![0, 3, 5]);
+    assert_eq!((ids.bos_token_id, ids.special_ids), (None, vec![0, 3, 5]));
 }

@@ -2,8 +2,11 @@
 #![cfg(feature = "cli")]
 
 mod args;
+#[path = "../common/mod.rs"]
+mod common;
 mod devices;
 mod edit;
+mod eval;
 mod formats;
 mod info;
 mod inputs;
@@ -15,6 +18,7 @@ mod rules;
 mod score;
 mod signals;
 mod tokenize;
+mod train;
 
 use std::fs;
 use std::io::Write;

@@ -5,6 +5,7 @@ mod common;
 
 mod activation;
 mod attention;
+mod cross_entropy;
 #[cfg(kernels)]
 mod edit;
 #[cfg(kernels)]
@@ -15,7 +16,6 @@ mod head;
 mod head_device;
 mod head_extremes;
 mod matmul;
-#[cfg(kernels)]
 mod matmul_device;
 mod norm;
 mod packs;

@@ -93,7 +93,7 @@ fn check<E: Kernels>(queue: &Queue, sizes: [usize; 3], with_bias: bool) {
 
 #[test]
 fn every_shape_is_the_oracle() {
-    for queue in arms::devices() {
+    for queue in arms::queues() {
         let sides = SIDES.into_iter().flat_map(|m| SIDES.into_iter().map(move |n| (m, n)));
         for (index, (m, n)) in sides.enumerate() {
             let sizes = [m, n, INPUTS[index % INPUTS.len()]];
@@ -106,7 +106,7 @@ fn every_shape_is_the_oracle() {
 /// More rows than blocks that run side by side, the last of them few.
 #[test]
 fn bands_of_blocks_cover_the_output() {
-    for queue in arms::devices() {
+    for queue in arms::queues() {
         check::<bf16>(&queue, [2100, 130, 3], true);
         check::<f32>(&queue, [3, 2100, 5], false);
     }
@@ -114,7 +114,7 @@ fn bands_of_blocks_cover_the_output() {
 
 #[test]
 fn long_sums_stay_within_the_limit() {
-    for queue in arms::devices() {
+    for queue in arms::queues() {
         check::<f32>(&queue, [3, 5, 8191], false);
         check::<bf16>(&queue, [3, 5, 8191], false);
     }
@@ -139,7 +139,7 @@ fn rows_alone<E: Kernels>(queue: &Queue, layout: Layout) {
 
 #[test]
 fn a_row_does_not_depend_on_its_place() {
-    for queue in arms::devices() {
+    for queue in arms::queues() {
         for layout in [Layout::Nt, Layout::Nn] {
             rows_alone::<f32>(&queue, layout);
             rows_alone::<bf16>(&queue, layout);
@@ -162,7 +162,7 @@ fn layouts_agree_bit_for_bit() {
         tolerance::assert_same_bits("nn", &nn, &nt);
         tolerance::assert_same_bits("tn", &tn, &nt);
     }
-    for queue in arms::devices() {
+    for queue in arms::queues() {
         agree::<f32>(&queue);
         agree::<bf16>(&queue);
     }
@@ -171,7 +171,7 @@ fn layouts_agree_bit_for_bit() {
 /// Operands and outputs may be some columns of wider matrices; the others are left alone.
 #[test]
 fn columns_of_wider_matrices() {
-    for queue in arms::devices() {
+    for queue in arms::queues() {
         let case = Case::new::<bf16>(Layout::Nt, [5, 9, 20]);
         let wide: Vec<f32> = case.a.chunks_exact(20).flat_map(|row| [&[f32::NAN; 8], row].concat()).collect();
         let (a, b) = (arms::upload::<bf16>(&queue, 28, &wide), case.b::<bf16>(&queue));
@@ -204,7 +204,7 @@ fn model_products<E: Kernels>(queue: &Queue) {
 
 #[test]
 fn products_of_the_model_are_the_oracle() {
-    for queue in arms::devices() {
+    for queue in arms::queues() {
         model_products::<f32>(&queue);
         model_products::<bf16>(&queue);
     }
@@ -212,11 +212,46 @@ fn products_of_the_model_are_the_oracle() {
 
 #[test]
 fn no_rows_give_nothing() {
-    for queue in arms::devices() {
+    for queue in arms::queues() {
         let case = Case::new::<f32>(Layout::Nt, [3, 5, 7]);
         let (a, b, out) = (case.a::<f32>(&queue), case.b::<f32>(&queue), arms::output::<f32>(&queue, 3, 5));
         product(&queue, a.first(0), b.view(), None, out.first(0)).unwrap();
         assert!(arms::read(&queue, &out).iter().all(|x| x.is_nan()));
+    }
+}
+
+/// Blocks of inputs and tiles of the host, and threads, change nothing.
+#[test]
+fn threads_change_no_bit() {
+    fn runs<E: Kernels>(layout: Layout) {
+        let queue = Queue::open(toedit::Device::Cpu).unwrap();
+        let case = Case::new::<E>(layout, [70, 300, 777]);
+        let (a, b) = (case.a::<E>(&queue), case.b::<E>(&queue));
+        let run = |threads: usize| {
+            let out = arms::output::<E>(&queue, 70, 300);
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| multiply_on(&queue, layout, a.view(), b.view(), View::none(), out.view()))
+                .unwrap();
+            arms::read(&queue, &out)
+        };
+        let alone = run(1);
+        for threads in [2, 3, 8] {
+            tolerance::assert_same_bits("threads", &run(threads), &alone);
+        }
+    }
+    LAYOUTS.into_iter().for_each(runs::<f32>);
+    LAYOUTS.into_iter().for_each(runs::<bf16>);
+}
+
+/// Around the host's tiles and blocks of inputs, with outputs enough to be cut both ways.
+#[test]
+fn shapes_around_the_blocks_of_the_host() {
+    let queue = Queue::open(toedit::Device::Cpu).unwrap();
+    for (m, n) in [(95, 255), (97, 257), (513, 33), (1025, 260)] {
+        for k in [255, 257, 513] {
+            check::<f32>(&queue, [m, n, k], true);
+            check::<bf16>(&queue, [m, n, k], false);
+        }
     }
 }
 
