@@ -1,6 +1,14 @@
 //! `toedit tokenize`: text, ids, prompts with responses and conversations become token shards.
+#![expect(
+    clippy::single_range_in_vec_init,
+    reason = "a document may have a single run of tokens that carry loss"
+)]
 
+use std::io::Write;
 use std::ops::Range;
+use std::process::Stdio;
+use std::thread::sleep;
+use std::time::Duration;
 
 use serde_json::json;
 use toedit::data::tokens::{TokenDocument, TokenShards};
@@ -184,4 +192,25 @@ fn wrong_usage() {
     refused("--model tiny --input . --output out", 1, "contains the output");
     let words = "--input in.jsonl --output out --prompt-field q --response-field text";
     tokenize(&place, words).fails(&["in.jsonl:1", "field `q` not found"]);
+}
+
+#[test]
+fn a_killed_run_leaves_nothing_that_opens_and_nothing_in_the_way() {
+    let place = Place::new();
+    let mut command =
+        place.command("tokenize --model tiny --input - --output out --shard-tokens 5000 --quiet");
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // More than are encoded at a time; the input stays open.
+    stdin.write_all(&b"{\"text\": \"one two three\"}\n".repeat(5000)).unwrap();
+    while !place.path("out/shard-00000.bin").exists() {
+        assert!(child.try_wait().unwrap().is_none());
+        sleep(Duration::from_millis(10));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let message = TokenShards::open(&place.path("out")).unwrap_err().to_string();
+    assert!(message.contains("never finished"), "{message}");
+    tokenize(&place, "--input sample.jsonl --output out").done();
+    assert_eq!(open(&place).documents(), place.read("sample.jsonl").lines().count() as u64);
 }

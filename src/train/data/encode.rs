@@ -1,6 +1,7 @@
 //! One document to its token ids, and which of them carry loss.
 
 use std::ops::Range;
+use std::slice;
 
 use super::vocabulary::Vocabulary;
 use crate::data::{Content, Document};
@@ -82,7 +83,8 @@ impl<'a> Encoder<'a> {
 
     fn encode_response(&self, document: &Document, prompt: &str, response: &str) -> Result<Encoded> {
         let text = format!("{prompt}{response}");
-        let (ids, runs) = spans(self.tokenizer(document)?, &text, &[prompt.len()..text.len()])?;
+        let range = prompt.len()..text.len();
+        let (ids, runs) = spans(self.tokenizer(document)?, &text, slice::from_ref(&range))?;
         let prefix = self.prefix();
         let mut ids = [prefix, &ids].concat();
         let start = runs.first().map_or(ids.len(), |run| prefix.len() + run.start);

@@ -113,7 +113,7 @@ impl SourceRows {
             }
         }
         if !self.response_only {
-            row.loss = vec![0..row.ids.len()];
+            row.loss.push(0..row.ids.len());
         }
         Ok(Row::new(row.ids, &row.loss))
     }
