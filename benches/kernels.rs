@@ -12,6 +12,8 @@ mod attention;
 #[cfg(feature = "cuda")]
 #[path = "kernels/bandwidth.rs"]
 mod bandwidth;
+#[path = "kernels/cross_entropy.rs"]
+mod cross_entropy;
 #[path = "kernels/edit.rs"]
 mod edit;
 #[cfg(feature = "cuda")]
@@ -37,6 +39,7 @@ criterion_group!(
     matmul::bench,
     attention::bench,
     head::bench,
+    cross_entropy::bench,
     edit::bench,
     norm::bench,
     bandwidth::bench
