@@ -14,8 +14,7 @@
 // sum is that of the rounded weights, so that rounding them does not change their share.
 //
 // D is padded to the next of 32, 64, 96, 128, 256 with zeros in shared memory.
-#include "attention.cuh"
-#include "reduce.cuh"
+#include "attention_backward.cuh"
 
 // ---- bf16: tensor cores ----
 
@@ -37,21 +36,6 @@ template <int D> struct Rows {
   uint32_t query[kHeld ? D / 16 : 1][M][4];
 };
 
-// Where this lane reads a 16×16 tile for ldmatrix: its four 8×8 matrices in order of rows, or of columns.
-template <int D> __device__ __forceinline__ int by_rows() {
-  return threadIdx.x % 16 * kPitch<bf16, D> + threadIdx.x % kWarp / 16 * 8;
-}
-template <int D> __device__ __forceinline__ int by_columns() {
-  return (threadIdx.x % kWarp / 16 * 8 + threadIdx.x % 8) * kPitch<bf16, D> + threadIdx.x / 8 % 2 * 8;
-}
-
-// d += a·b: b has 16 rows of 16 columns.
-template <int M>
-__device__ __forceinline__ void multiply(float (&d)[M][2][4], const uint32_t (&a)[M][4], const uint32_t (&b)[4]) {
-  const uint32_t halves[2][2] = {{b[0], b[1]}, {b[2], b[3]}};
-  mma_tiles(d, a, halves);
-}
-
 template <int D> __device__ __forceinline__ void hold_queries(Rows<D>& rows, const bf16* queries) {
   for (int m = 0; m < Rows<D>::M; ++m)
     for (int d = 0; d < D / 16; ++d)
@@ -62,23 +46,13 @@ template <int D> __device__ __forceinline__ void hold_queries(Rows<D>& rows, con
 template <int D>
 __device__ __forceinline__ void add_scores(
     typename Rows<D>::Scores& s, const Rows<D>& rows, const bf16* queries, const bf16* keys) {
-  constexpr int M = Rows<D>::M, P = kPitch<bf16, D>;
-  queries += by_rows<D>();
-  keys += by_columns<D>();
-#pragma unroll
-  for (int d = 0; d < D / 16; ++d) {
-    uint32_t a[M][4];
-    for (int m = 0; m < M; ++m) {
-      if constexpr (!Rows<D>::kHeld) ldmatrix_x4(a[m], queries + m * 16 * P + d * 16);
-      else for (int i = 0; i < 4; ++i) a[m][i] = rows.query[d][m][i];
-    }
-#pragma unroll
-    for (int n = 0; n < kKeys / 16; ++n) {
-      uint32_t b[4];
-      ldmatrix_x4(b, keys + n * 16 * P + d * 16);
-      multiply(s[n], a, b);
-    }
-  }
+  constexpr int M = Rows<D>::M;
+  const auto held = [&](uint32_t (&a)[M][4], int d) {
+    for (int m = 0; m < M; ++m)
+      for (int i = 0; i < 4; ++i) a[m][i] = rows.query[d][m][i];
+  };
+  if constexpr (Rows<D>::kHeld) add_scores<D>(s, held, keys);
+  else add_scores<D>(s, SharedRows<D>{queries + by_rows<D>()}, keys);
 }
 
 // Leaves out the keys past each row's own token. `ahead` is the tile's first key less the warp's first row.
@@ -133,62 +107,29 @@ __device__ __forceinline__ void softmax(
     }
 }
 
-// out += p·v for one tile of values.
-template <int D>
-__device__ __forceinline__ void add_values(
-    Rows<D>& rows, const typename Rows<D>::Weights& p, const bf16* values) {
-  values += by_rows<D>();
-#pragma unroll
-  for (int k = 0; k < kKeys / 16; ++k)
-#pragma unroll
-    for (int n = 0; n < D / 16; ++n) {
-      uint32_t b[4];
-      ldmatrix_x4_trans(b, values + k * 16 * kPitch<bf16, D> + n * 16);
-      multiply(rows.out[n], p[k], b);
-    }
-}
-
-// Copies a warp's rows from shared memory, N values at a time.
-template <int D, int N>
-__device__ __forceinline__ void copy_rows(bf16* to, const bf16* from, int rows, int width, int stride) {
-  for (int i = threadIdx.x % kWarp; i < rows * (D / N); i += kWarp) {
-    const int row = i / (D / N), column = i % (D / N) * N;
-    if (column >= width) continue;
-    float v[N];
-    load<N>(v, from + row * kPitch<bf16, D> + column);
-    store<N>(to + size_t(row) * stride + column, v);
-  }
-}
-
-// Divides by the sums and writes a warp's rows by way of `memory`, so that they leave in wide accesses.
+// Divides by the sums and writes a warp's rows by way of `memory`.
 template <int D>
 __device__ __forceinline__ void write(const Attention<bf16>& op, Rows<D>& rows, bf16* memory, size_t first, int count) {
   const int lane = threadIdx.x % kWarp;
+  float share[Rows<D>::M][2];
 #pragma unroll
   for (int m = 0; m < Rows<D>::M; ++m)
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int row = m * 16 + half * 8 + lane / 4;
-      const float sum = quad_sum(rows.sum[m][half]), share = 1.0f / sum;
+      const float sum = quad_sum(rows.sum[m][half]);
+      share[m][half] = 1.0f / sum;
       if (op.lse && lane % 4 == 0 && row < count)
         op.lse[(first + row) * op.heads + blockIdx.y] = rows.max[m][half] * op.scale + logf(sum);
-#pragma unroll
-      for (int n = 0; n < D / 8; ++n) {
-        const float* pair = &rows.out[n / 2][m][n % 2][2 * half];
-        store<2>(memory + row * kPitch<bf16, D> + n * 8 + lane % 4 * 2, {pair[0] * share, pair[1] * share});
-      }
     }
-  __syncwarp();
   bf16* out = op.out + first * op.out_stride + size_t(blockIdx.y) * op.head_dim;
-  count = min(count, 16 * Rows<D>::M);
-  if (op.head_dim % 8 == 0) copy_rows<D, 8>(out, memory, count, op.head_dim, op.out_stride);
-  else copy_rows<D, 2>(out, memory, count, op.head_dim, op.out_stride);
+  write_rows<D>(out, rows.out, share, memory, count, op.head_dim, op.out_stride);
 }
 
 template <int D> __device__ void attention_forward(const Attention<bf16>& op) {
   using Warp = Rows<D>;
   if (blockIdx.x >= unsigned(op.count)) return;
-  const Queries block = queries_of_block(op.tiles);
+  const Queries block = tile_of(op.tiles, blockIdx.x);
   const int offset = threadIdx.x / kWarp * 16 * Warp::M, first = block.first + offset;
   const int end = min(block.first + Warp::kQueries, block.tokens);
   bf16* queries = dynamic_shared<bf16>();
@@ -211,7 +152,7 @@ template <int D> __device__ void attention_forward(const Attention<bf16>& op) {
       softmax<D>(p, s, rows, op.scale * 1.4426950408889634f);
     }
     const bf16* values = stream.next();
-    if (seen) add_values<D>(rows, p, values);
+    if (seen) add_values<D>(rows.out, p, values);
     keys = stream.next();
   }
   if (first < end) write<D>(op, rows, queries, block.document + first, end - first);
@@ -225,21 +166,6 @@ template <int D> struct Lane {
   float out[R][D / kWarp] = {};
   float max[R], sum[R] = {};
 };
-
-// s += q·k of this lane's key.
-template <int D>
-__device__ __forceinline__ void add_scores(float (&s)[Lane<D>::R], const float* queries, const float* key) {
-  for (int d = 0; d < D; d += 4) {
-    float k[4];
-    load<4>(k, key + d);
-#pragma unroll
-    for (int r = 0; r < Lane<D>::R; ++r) {
-      float q[4];
-      load<4>(q, queries + r * kPitch<float, D> + d);
-      for (int i = 0; i < 4; ++i) s[r] += q[i] * k[i];
-    }
-  }
-}
 
 // Leaves weights e^((s − max) · scale) in `weights` [R, 32], zero for keys past a row's own token, and brings what a warp
 // holds to the new maximum. `ahead` is this lane's key less the warp's first row.
@@ -259,24 +185,6 @@ __device__ __forceinline__ void softmax(
   __syncwarp();
 }
 
-// out += p·v for one tile of values.
-template <int D> __device__ __forceinline__ void add_values(Lane<D>& rows, const float* weights, const float* values) {
-  const float* value = values + threadIdx.x % kWarp;
-  for (int k = 0; k < kWarp; k += 4) {
-    float v[4][D / kWarp];
-#pragma unroll
-    for (int i = 0; i < 4; ++i)
-      for (int n = 0; n < D / kWarp; ++n) v[i][n] = value[(k + i) * kPitch<float, D> + n * kWarp];
-#pragma unroll
-    for (int r = 0; r < Lane<D>::R; ++r) {
-      float p[4];
-      load<4>(p, weights + r * kWarp + k);
-      for (int i = 0; i < 4; ++i)
-        for (int n = 0; n < D / kWarp; ++n) rows.out[r][n] += p[i] * v[i][n];
-    }
-  }
-}
-
 template <int D> __device__ void write(const Attention<float>& op, const Lane<D>& rows, size_t first, int count) {
   const int lane = threadIdx.x % kWarp;
   float* out = op.out + first * op.out_stride + size_t(blockIdx.y) * op.head_dim;
@@ -294,7 +202,7 @@ template <int D> __device__ void write(const Attention<float>& op, const Lane<D>
 template <int D> __device__ void attention_forward(const Attention<float>& op) {
   using Warp = Lane<D>;
   if (blockIdx.x >= unsigned(op.count)) return;
-  const Queries block = queries_of_block(op.tiles);
+  const Queries block = tile_of(op.tiles, blockIdx.x);
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, first = block.first + warp * Warp::R;
   const int end = min(block.first + Warp::kQueries, block.tokens);
   float* queries = dynamic_shared<float>();
@@ -316,7 +224,7 @@ template <int D> __device__ void attention_forward(const Attention<float>& op) {
       softmax<D>(weights, s, rows, key + lane - first, op.scale);
     }
     const float* values = stream.next();
-    if (seen) add_values<D>(rows, weights, values);
+    if (seen) add_values<D>(rows.out, weights, values);
     keys = stream.next();
   }
   if (first < end) write<D>(op, rows, block.document + first, end - first);
@@ -351,4 +259,41 @@ extern "C" __global__ void __launch_bounds__(128) attention_forward_d128_bf16(bf
 }
 extern "C" __global__ void __launch_bounds__(128) attention_forward_d256_bf16(bf16* out, float* lse, const bf16* qkv, const uint32_t* tiles, int count, int heads, int kv_heads, int head_dim, int qkv_stride, int out_stride, float scale) {
   attention_forward<256>(Attention<bf16>{out, lse, qkv, tiles, count, heads, kv_heads, head_dim, qkv_stride, out_stride, scale});
+}
+
+extern "C" __global__ void __launch_bounds__(128) attention_delta_f32(float* delta, const float* dout, const float* out, int heads, int head_dim, int dout_stride, int out_stride) {
+  attention_delta(delta, dout, out, heads, head_dim, dout_stride, out_stride);
+}
+extern "C" __global__ void __launch_bounds__(128) attention_delta_bf16(float* delta, const bf16* dout, const bf16* out, int heads, int head_dim, int dout_stride, int out_stride) {
+  attention_delta(delta, dout, out, heads, head_dim, dout_stride, out_stride);
+}
+extern "C" __global__ void __launch_bounds__(128) attention_backward_d32_f32(float* dqkv, const float* dout, const float* lse, const float* delta, const float* qkv, const uint32_t* tiles, int heads, int kv_heads, int head_dim, int dqkv_stride, int dout_stride, int qkv_stride, float scale) {
+  attention_backward<32>(Gradient<float>{dqkv, dout, lse, delta, qkv, tiles, heads, kv_heads, head_dim, dqkv_stride, dout_stride, qkv_stride, scale});
+}
+extern "C" __global__ void __launch_bounds__(128) attention_backward_d64_f32(float* dqkv, const float* dout, const float* lse, const float* delta, const float* qkv, const uint32_t* tiles, int heads, int kv_heads, int head_dim, int dqkv_stride, int dout_stride, int qkv_stride, float scale) {
+  attention_backward<64>(Gradient<float>{dqkv, dout, lse, delta, qkv, tiles, heads, kv_heads, head_dim, dqkv_stride, dout_stride, qkv_stride, scale});
+}
+extern "C" __global__ void __launch_bounds__(128) attention_backward_d96_f32(float* dqkv, const float* dout, const float* lse, const float* delta, const float* qkv, const uint32_t* tiles, int heads, int kv_heads, int head_dim, int dqkv_stride, int dout_stride, int qkv_stride, float scale) {
+  attention_backward<96>(Gradient<float>{dqkv, dout, lse, delta, qkv, tiles, heads, kv_heads, head_dim, dqkv_stride, dout_stride, qkv_stride, scale});
+}
+extern "C" __global__ void __launch_bounds__(128) attention_backward_d128_f32(float* dqkv, const float* dout, const float* lse, const float* delta, const float* qkv, const uint32_t* tiles, int heads, int kv_heads, int head_dim, int dqkv_stride, int dout_stride, int qkv_stride, float scale) {
+  attention_backward<128>(Gradient<float>{dqkv, dout, lse, delta, qkv, tiles, heads, kv_heads, head_dim, dqkv_stride, dout_stride, qkv_stride, scale});
+}
+extern "C" __global__ void __launch_bounds__(128) attention_backward_d256_f32(float* dqkv, const float* dout, const float* lse, const float* delta, const float* qkv, const uint32_t* tiles, int heads, int kv_heads, int head_dim, int dqkv_stride, int dout_stride, int qkv_stride, float scale) {
+  attention_backward<256>(Gradient<float>{dqkv, dout, lse, delta, qkv, tiles, heads, kv_heads, head_dim, dqkv_stride, dout_stride, qkv_stride, scale});
+}
+extern "C" __global__ void __launch_bounds__(128) attention_backward_d32_bf16(bf16* dqkv, const bf16* dout, const float* lse, const float* delta, const bf16* qkv, const uint32_t* tiles, int heads, int kv_heads, int head_dim, int dqkv_stride, int dout_stride, int qkv_stride, float scale) {
+  attention_backward<32>(Gradient<bf16>{dqkv, dout, lse, delta, qkv, tiles, heads, kv_heads, head_dim, dqkv_stride, dout_stride, qkv_stride, scale});
+}
+extern "C" __global__ void __launch_bounds__(128) attention_backward_d64_bf16(bf16* dqkv, const bf16* dout, const float* lse, const float* delta, const bf16* qkv, const uint32_t* tiles, int heads, int kv_heads, int head_dim, int dqkv_stride, int dout_stride, int qkv_stride, float scale) {
+  attention_backward<64>(Gradient<bf16>{dqkv, dout, lse, delta, qkv, tiles, heads, kv_heads, head_dim, dqkv_stride, dout_stride, qkv_stride, scale});
+}
+extern "C" __global__ void __launch_bounds__(128) attention_backward_d96_bf16(bf16* dqkv, const bf16* dout, const float* lse, const float* delta, const bf16* qkv, const uint32_t* tiles, int heads, int kv_heads, int head_dim, int dqkv_stride, int dout_stride, int qkv_stride, float scale) {
+  attention_backward<96>(Gradient<bf16>{dqkv, dout, lse, delta, qkv, tiles, heads, kv_heads, head_dim, dqkv_stride, dout_stride, qkv_stride, scale});
+}
+extern "C" __global__ void __launch_bounds__(128) attention_backward_d128_bf16(bf16* dqkv, const bf16* dout, const float* lse, const float* delta, const bf16* qkv, const uint32_t* tiles, int heads, int kv_heads, int head_dim, int dqkv_stride, int dout_stride, int qkv_stride, float scale) {
+  attention_backward<128>(Gradient<bf16>{dqkv, dout, lse, delta, qkv, tiles, heads, kv_heads, head_dim, dqkv_stride, dout_stride, qkv_stride, scale});
+}
+extern "C" __global__ void __launch_bounds__(128) attention_backward_d256_bf16(bf16* dqkv, const bf16* dout, const float* lse, const float* delta, const bf16* qkv, const uint32_t* tiles, int heads, int kv_heads, int head_dim, int dqkv_stride, int dout_stride, int qkv_stride, float scale) {
+  attention_backward<256>(Gradient<bf16>{dqkv, dout, lse, delta, qkv, tiles, heads, kv_heads, head_dim, dqkv_stride, dout_stride, qkv_stride, scale});
 }

@@ -3,9 +3,12 @@
 //
 //   x[t, c] = table[ids[t], c] (+ learned[positions[t], c])        x [T, C], table [V, C], learned [P, C]
 //
+//   backward   dtable[id, c] += Σ dx[t, c] over the t with ids[t] = id, in order; of dlearned the same, by positions
+//
 // A block per token. Bound by memory: a row of each table read, a row of x written. An id or a position outside its
-// table gives a row of NaN: the host checks them, and what slips through shows.
-#include "vector.cuh"
+// table gives a row of NaN: the host checks them, and what slips through shows. The way back takes a block per distinct id
+// and strip of columns, from the host's list of runs: no two blocks add to the same place.
+#include "columns.cuh"
 
 template <class T> struct Table {
   const T* data;
@@ -49,4 +52,15 @@ extern "C" __global__ void __launch_bounds__(256) embedding_forward_f32(float* x
 extern "C" __global__ void __launch_bounds__(256) embedding_forward_bf16(float* x, const bf16* table, const float* learned, const uint32_t* ids, const uint32_t* positions, int c, int table_rows, int learned_rows, int x_stride, int table_stride, int learned_stride) {
   const Table<float> places = {learned, learned_rows, learned_stride};
   embedding_forward<bf16>(x, {table, table_rows, table_stride}, places, ids, positions, c, x_stride);
+}
+
+// A run is an id, where it begins in `order`, and its length; `order` holds the rows of dx, those of a run ascending.
+extern "C" __global__ void __launch_bounds__(128, 8) embedding_backward(float* dtable, const float* dx, const uint32_t* runs, const uint32_t* order, int c, int table_rows, int dx_stride, int dtable_stride) {
+  const uint32_t* run = runs + size_t(blockIdx.x) * 3;
+  if (run[0] >= uint32_t(table_rows)) return;
+  const uint32_t* tokens = order + run[1];
+  float* out = dtable + size_t(run[0]) * dtable_stride;
+  sum_columns<float>(blockIdx.y * kStrip<float>, c, int(run[2]), aligned<4>(dx) && dx_stride % 4 == 0,
+                     [=](int k) { return dx + size_t(tokens[k]) * dx_stride; },
+                     [=](int i, float sum) { out[i] += sum; });
 }

@@ -11,83 +11,11 @@
 // to 768 values, a block a longer one. A row that does not come in vectors of 4 values, or exceeds a block's registers,
 // is read again from cache for each of its sums. Differences from the mean are squared only once the mean is known:
 // E[x²] - mean² would cancel. How a row is summed depends on its length and its place within a matrix's row alone.
-#include "reduce.cuh"
-#include "vector.cuh"
+#include "columns.cuh"
+#include "norm.cuh"
 
 constexpr int kValues = 24;  // of a row, in one thread's registers
 constexpr int kWarpRow = kWarp * kValues;
-
-struct Layer {
-  static constexpr bool kCentred = true;
-};
-
-struct Rms {
-  static constexpr bool kCentred = false;
-};
-
-// Threads that share a row.
-struct Warp {
-  static __device__ __forceinline__ int rank() { return threadIdx.x % kWarp; }
-  static __device__ __forceinline__ int size() { return kWarp; }
-  static __device__ __forceinline__ float sum(float v) { return warp_reduce<Sum>(v); }
-};
-
-struct Block {
-  static __device__ __forceinline__ int rank() { return threadIdx.x; }
-  static __device__ __forceinline__ int size() { return blockDim.x; }
-  static __device__ __forceinline__ float sum(float v) { return block_reduce<Sum>(v, dynamic_shared<float>()); }
-};
-
-// Weight and bias may be null.
-struct Parameters {
-  const float* weight;
-  const float* bias;
-  float eps;
-  float share;  // 1 / C
-};
-
-// A row that waits in registers: thread r of a team holds the vectors r, r + size, r + 2·size, ...
-template <class Team, class T> struct Resident {
-  static constexpr int kVectors = kValues / 4;
-  int c;
-  float value[kVectors][4];
-
-  __device__ __forceinline__ Resident(const T* row, int c) : c(c) {
-    for (int k = 0; k < kVectors; ++k)
-      if (column(k) < c) load(value[k], row + column(k));
-  }
-
-  static __device__ __forceinline__ int column(int k) { return (k * Team::size() + Team::rank()) * 4; }
-
-  // Calls f(column, values) for each of the thread's vectors.
-  template <class F> __device__ __forceinline__ void each(F f) {
-    for (int k = 0; k < kVectors; ++k)
-      if (column(k) < c) f(column(k), value[k]);
-  }
-};
-
-// A row that is read from memory each time, value by value: any length, any alignment.
-template <class Team, class T> struct Reread {
-  const T* row;
-  int c;
-
-  __device__ __forceinline__ Reread(const T* row, int c) : row(row), c(c) {}
-
-  template <class F> __device__ __forceinline__ void each(F f) {
-    for (int i = Team::rank(); i < c; i += Team::size()) {
-      float v[1] = {to_float(row[i])};
-      f(i, v);
-    }
-  }
-};
-
-template <class Team, class Row, class F> __device__ __forceinline__ float sum(Row& row, F f) {
-  float total = 0.0f;
-  row.each([&](int, const auto& values) {
-    for (float v : values) total += f(v);
-  });
-  return Team::sum(total);
-}
 
 template <int N> __device__ __forceinline__ void scale(float (&v)[N], const Parameters& norm, int column) {
   float p[N];
@@ -124,12 +52,12 @@ template <class F> __device__ __forceinline__ void each_row(int count, int c, F 
 // Chooses a way by the row's length; `vectors` says that the row is aligned for 4 values, as well as what is written.
 template <class Kind, class T, class Write>
 __device__ __forceinline__ void normalise_row(const T* x, const Parameters& norm, int c, bool vectors, Write write) {
-  vectors = vectors && c % 4 == 0;
+  vectors = vectors && norm.vectors() && c % 4 == 0;
   if (c <= kWarpRow) {
-    if (vectors) normalise<Kind, Warp>(Resident<Warp, T>(x, c), norm, write);
+    if (vectors) normalise<Kind, Warp>(Resident<Warp, T, kValues>(x, c), norm, write);
     else normalise<Kind, Warp>(Reread<Warp, T>(x, c), norm, write);
   } else {
-    if (vectors && c <= kValues * int(blockDim.x)) normalise<Kind, Block>(Resident<Block, T>(x, c), norm, write);
+    if (vectors && c <= kValues * int(blockDim.x)) normalise<Kind, Block>(Resident<Block, T, kValues>(x, c), norm, write);
     else normalise<Kind, Block>(Reread<Block, T>(x, c), norm, write);
   }
 }
@@ -177,6 +105,198 @@ __device__ void norm_heads_forward(T* qkv, const Parameters& norm, int tokens, i
   });
 }
 
+// What a row is taken back from, and to; `kAdds`: it is added to dx.
+template <class XType, class GType, class DType, bool kAddsTo> struct Step {
+  using X = XType;
+  using G = GType;
+  using D = DType;
+  static constexpr bool kAdds = kAddsTo;
+  const X* x;
+  const G* dy;
+  D* dx;
+};
+
+// Of each of three rows, in one thread's registers.
+constexpr int kStepValues = 16;
+constexpr int kStepWarpRow = kWarp * kStepValues;
+constexpr int kStepBlockRow = 512 * kStepValues;
+
+template <class TeamType, class S> struct ResidentStep {
+  using Team = TeamType;
+  Resident<Team, typename S::X, kStepValues> x;
+  Resident<Team, typename S::G, kStepValues> dy;
+  Resident<Team, typename S::D, kStepValues> dx;  // before
+
+  __device__ __forceinline__ ResidentStep(const S& step, int c)
+      : x(step.x, c), dy(step.dy, c), dx(step.dx, S::kAdds ? c : 0) {}
+
+  template <class F> __device__ __forceinline__ void each(F f) {
+#pragma unroll
+    for (int k = 0; k < x.kVectors; ++k)
+      if (x.column(k) < x.c) f(x.column(k), x.value[k], dy.value[k], dx.value[k]);
+  }
+};
+
+template <class TeamType, class S> struct RereadStep {
+  using Team = TeamType;
+  S step;
+  int c;
+
+  __device__ __forceinline__ RereadStep(const S& step, int c) : step(step), c(c) {}
+
+  template <class F> __device__ __forceinline__ void each(F f) {
+    for (int i = Team::rank(); i < c; i += Team::size()) {
+      float x[1] = {to_float(step.x[i])}, dy[1] = {to_float(step.dy[i])};
+      float dx[1] = {S::kAdds ? to_float(step.dx[i]) : 0.0f};
+      f(i, x, dy, dx);
+    }
+  }
+};
+
+template <int N> __device__ __forceinline__ void load_weight(float (&w)[N], const Parameters& norm, int column) {
+  if (norm.weight) load(w, norm.weight + column);
+  else
+    for (float& weight : w) weight = 1.0f;
+}
+
+// Takes a row back and hands it to `write(column, n, dy, dx)`.
+template <class Kind, class Team, bool kAdds, class Rows, class Write>
+__device__ __forceinline__ void differentiate(Rows rows, const Parameters& norm, Write write) {
+  const float shift = Kind::kCentred ? sum<Team>(rows, [](float v) { return v; }) * norm.share : 0.0f;
+  float sums[3] = {};  // of (x - shift)², g · (x - shift) and g
+  rows.each([&](int column, const auto& x, const auto& dy, const auto&) {
+    constexpr int N = sizeof x / sizeof *x;
+    float w[N];
+    load_weight(w, norm, column);
+    for (int i = 0; i < N; ++i) {
+      const float v = x[i] - shift, g = dy[i] * w[i];
+      sums[0] += v * v;
+      sums[1] += g * v;
+      sums[2] += g;
+    }
+  });
+  Team::sum(sums);
+  const float rstd = rsqrtf(sums[0] * norm.share + norm.eps);
+  const float along = sums[1] * norm.share * rstd, level = Kind::kCentred ? sums[2] * norm.share : 0.0f;
+  rows.each([&](int column, auto& x, auto& dy, auto& dx) {
+    constexpr int N = sizeof x / sizeof *x;
+    float w[N];
+    load_weight(w, norm, column);
+    for (int i = 0; i < N; ++i) {
+      x[i] = (x[i] - shift) * rstd;
+      const float d = rstd * (dy[i] * w[i] - level - x[i] * along);
+      dx[i] = kAdds ? dx[i] + d : d;
+    }
+    write(column, x, dy, dx);
+  });
+}
+
+// A parameter's gradient over a block's rows, summed by each team in shared memory, or, of rows too long for that, where
+// it goes.
+struct Partial {
+  float* out;   // null where nobody wants it
+  float* sums;  // [teams, C]
+  int teams, c;
+
+  // `partials` [chunks, C] may be null; takes what it needs of `shared`, and holds zeros behind the next barrier.
+  __device__ __forceinline__ Partial(float* partials, float*& shared, int teams, int c)
+      : out(partials ? partials + size_t(blockIdx.x) * c : nullptr), sums(out), teams(teams), c(c) {
+    if (!out) return;
+    if (c <= kStepBlockRow) {
+      sums = shared;
+      shared += teams * c;
+    }
+    for (int i = threadIdx.x; i < teams * c; i += blockDim.x) sums[i] = 0.0f;
+  }
+
+  template <int N> __device__ __forceinline__ void add_to(int team, int column, const float (&v)[N]) const {
+    if (out) add(sums + team * c + column, v);
+  }
+
+  // Behind a barrier: adds the teams' sums in order.
+  __device__ __forceinline__ void finish() const {
+    if (sums == out) return;
+    for (int i = threadIdx.x; i < c; i += blockDim.x) {
+      float total = sums[i];
+      for (int team = 1; team < teams; ++team) total += sums[team * c + i];
+      out[i] = total;
+    }
+  }
+};
+
+// What the gradients of parameters go to, one row for each chunk of `rows` rows out of `count`.
+struct Chunks {
+  float* dweight;
+  float* dbias;
+  int count, rows;
+};
+
+// Takes every kth row of a chunk back, k = `dweight.teams`, from the one of this thread's team on.
+template <class Kind, class Rows, class Place>
+__device__ __forceinline__ void each_step(int team, int first, int end, const Parameters& norm, const Partial& dweight,
+                                          const Partial& dbias, Place place) {
+  for (int row = first + team; row < end; row += dweight.teams) {
+    const auto step = place(row);
+    differentiate<Kind, typename Rows::Team, step.kAdds>(Rows(step, dweight.c), norm, [&](int column, auto& n, auto& dy, auto& dx) {
+      store(step.dx + column, dx);
+      for (int i = 0; i < int(sizeof n / sizeof *n); ++i) n[i] *= dy[i];
+      dweight.add_to(team, column, n);
+      dbias.add_to(team, column, dy);
+    });
+  }
+}
+
+// `place(row)` is the row's Step. `vectors` says that its rows are aligned for 4 values.
+template <class Kind, class Place>
+__device__ __forceinline__ void norm_backward(const Chunks& chunks, const Parameters& norm, int c, bool vectors, Place place) {
+  using S = decltype(place(0));
+  const bool narrow = c <= kStepWarpRow;
+  const int teams = narrow ? blockDim.x / kWarp : 1, team = narrow ? threadIdx.x / kWarp : 0;
+  float* shared = dynamic_shared<float>() + 3 * kWarp;
+  const Partial dweight(chunks.dweight, shared, teams, c), dbias(chunks.dbias, shared, teams, c);
+  vectors = vectors && norm.vectors() && c % 4 == 0 && c <= kStepBlockRow;
+  __syncthreads();
+  const int first = blockIdx.x * chunks.rows, end = min(first + chunks.rows, chunks.count);
+  if (narrow) {
+    if (vectors) each_step<Kind, ResidentStep<Warp, S>>(team, first, end, norm, dweight, dbias, place);
+    else each_step<Kind, RereadStep<Warp, S>>(team, first, end, norm, dweight, dbias, place);
+  } else {
+    if (vectors) each_step<Kind, ResidentStep<Block, S>>(team, first, end, norm, dweight, dbias, place);
+    else each_step<Kind, RereadStep<Block, S>>(team, first, end, norm, dweight, dbias, place);
+  }
+  __syncthreads();
+  dweight.finish();
+  dbias.finish();
+}
+
+// Rows of x, dy and dx start on 16 bytes; so in the two below.
+template <class Kind, class T>
+__device__ void norm_forward_backward(float* dx, const float* x, const T* dy, const Parameters& norm, const Chunks& chunks, int c,
+                                      int x_stride, int dy_stride, int dx_stride) {
+  norm_backward<Kind>(chunks, norm, c, true, [=](int row) {
+    return Step<float, T, float, true>{x + size_t(row) * x_stride, dy + size_t(row) * dy_stride, dx + size_t(row) * dx_stride};
+  });
+}
+
+template <class Kind, class T>
+__device__ void norm_add_backward(T* dy, const float* y, const float* dx, const Parameters& norm, const Chunks& chunks, int c,
+                                  int y_stride, int dx_stride, int dy_stride) {
+  norm_backward<Kind>(chunks, norm, c, true, [=](int row) {
+    return Step<float, float, T, false>{y + size_t(row) * y_stride, dx + size_t(row) * dx_stride, dy + size_t(row) * dy_stride};
+  });
+}
+
+template <class Kind, class T>
+__device__ void norm_heads_backward(T* dqkv, const T* qkv, const Parameters& norm, const Chunks& chunks, int groups, int c,
+                                    int offset, int stride, int dqkv_stride) {
+  norm_backward<Kind>(chunks, norm, c, offset % 4 == 0, [=](int row) {
+    const size_t token = row / groups;
+    const int column = offset + row % groups * c;
+    T* dy = dqkv + token * dqkv_stride + column;
+    return Step<T, T, T, false>{qkv + token * stride + column, dy, dy};
+  });
+}
+
 // weight, bias and rows may be null.
 extern "C" __global__ void __launch_bounds__(1024) layer_norm_forward_f32(float* out, const float* x, const float* weight, const float* bias, const uint32_t* rows, int count, int c, int x_rows, int x_stride, int out_stride, float eps) {
   norm_forward<Layer>(out, x, {weight, bias, eps, 1.0f / c}, rows, count, c, x_rows, x_stride, out_stride);
@@ -207,4 +327,42 @@ extern "C" __global__ void __launch_bounds__(1024) rms_norm_heads_forward_f32(fl
 }
 extern "C" __global__ void __launch_bounds__(1024) rms_norm_heads_forward_bf16(bf16* qkv, const float* weight, const float* bias, int tokens, int groups, int c, int offset, int stride, float eps) {
   norm_heads_forward<Rms>(qkv, {weight, bias, eps, 1.0f / c}, tokens, groups, c, offset, stride);
+}
+
+// weight, dweight and dbias may be null.
+extern "C" __global__ void __launch_bounds__(512, 1) layer_norm_backward_f32(float* dx, const float* x, const float* dy, const float* weight, float* dweight, float* dbias, int count, int chunk, int c, int x_stride, int dy_stride, int dx_stride, float eps) {
+  norm_forward_backward<Layer>(dx, x, dy, {weight, nullptr, eps, 1.0f / c}, {dweight, dbias, count, chunk}, c, x_stride, dy_stride, dx_stride);
+}
+extern "C" __global__ void __launch_bounds__(512, 1) layer_norm_backward_bf16(float* dx, const float* x, const bf16* dy, const float* weight, float* dweight, float* dbias, int count, int chunk, int c, int x_stride, int dy_stride, int dx_stride, float eps) {
+  norm_forward_backward<Layer>(dx, x, dy, {weight, nullptr, eps, 1.0f / c}, {dweight, dbias, count, chunk}, c, x_stride, dy_stride, dx_stride);
+}
+extern "C" __global__ void __launch_bounds__(512, 1) rms_norm_backward_f32(float* dx, const float* x, const float* dy, const float* weight, float* dweight, float* dbias, int count, int chunk, int c, int x_stride, int dy_stride, int dx_stride, float eps) {
+  norm_forward_backward<Rms>(dx, x, dy, {weight, nullptr, eps, 1.0f / c}, {dweight, dbias, count, chunk}, c, x_stride, dy_stride, dx_stride);
+}
+extern "C" __global__ void __launch_bounds__(512, 1) rms_norm_backward_bf16(float* dx, const float* x, const bf16* dy, const float* weight, float* dweight, float* dbias, int count, int chunk, int c, int x_stride, int dy_stride, int dx_stride, float eps) {
+  norm_forward_backward<Rms>(dx, x, dy, {weight, nullptr, eps, 1.0f / c}, {dweight, dbias, count, chunk}, c, x_stride, dy_stride, dx_stride);
+}
+extern "C" __global__ void __launch_bounds__(512, 1) layer_norm_add_backward_f32(float* dy, const float* y, const float* dx, const float* weight, float* dweight, float* dbias, int count, int chunk, int c, int y_stride, int dx_stride, int dy_stride, float eps) {
+  norm_add_backward<Layer>(dy, y, dx, {weight, nullptr, eps, 1.0f / c}, {dweight, dbias, count, chunk}, c, y_stride, dx_stride, dy_stride);
+}
+extern "C" __global__ void __launch_bounds__(512, 1) layer_norm_add_backward_bf16(bf16* dy, const float* y, const float* dx, const float* weight, float* dweight, float* dbias, int count, int chunk, int c, int y_stride, int dx_stride, int dy_stride, float eps) {
+  norm_add_backward<Layer>(dy, y, dx, {weight, nullptr, eps, 1.0f / c}, {dweight, dbias, count, chunk}, c, y_stride, dx_stride, dy_stride);
+}
+extern "C" __global__ void __launch_bounds__(512, 1) rms_norm_add_backward_f32(float* dy, const float* y, const float* dx, const float* weight, float* dweight, float* dbias, int count, int chunk, int c, int y_stride, int dx_stride, int dy_stride, float eps) {
+  norm_add_backward<Rms>(dy, y, dx, {weight, nullptr, eps, 1.0f / c}, {dweight, dbias, count, chunk}, c, y_stride, dx_stride, dy_stride);
+}
+extern "C" __global__ void __launch_bounds__(512, 1) rms_norm_add_backward_bf16(bf16* dy, const float* y, const float* dx, const float* weight, float* dweight, float* dbias, int count, int chunk, int c, int y_stride, int dx_stride, int dy_stride, float eps) {
+  norm_add_backward<Rms>(dy, y, dx, {weight, nullptr, eps, 1.0f / c}, {dweight, dbias, count, chunk}, c, y_stride, dx_stride, dy_stride);
+}
+extern "C" __global__ void __launch_bounds__(512, 1) layer_norm_heads_backward_f32(float* dqkv, const float* qkv, const float* weight, float* dweight, float* dbias, int tokens, int groups, int chunk, int c, int offset, int stride, int dqkv_stride, float eps) {
+  norm_heads_backward<Layer>(dqkv, qkv, {weight, nullptr, eps, 1.0f / c}, {dweight, dbias, tokens * groups, chunk}, groups, c, offset, stride, dqkv_stride);
+}
+extern "C" __global__ void __launch_bounds__(512, 1) layer_norm_heads_backward_bf16(bf16* dqkv, const bf16* qkv, const float* weight, float* dweight, float* dbias, int tokens, int groups, int chunk, int c, int offset, int stride, int dqkv_stride, float eps) {
+  norm_heads_backward<Layer>(dqkv, qkv, {weight, nullptr, eps, 1.0f / c}, {dweight, dbias, tokens * groups, chunk}, groups, c, offset, stride, dqkv_stride);
+}
+extern "C" __global__ void __launch_bounds__(512, 1) rms_norm_heads_backward_f32(float* dqkv, const float* qkv, const float* weight, float* dweight, float* dbias, int tokens, int groups, int chunk, int c, int offset, int stride, int dqkv_stride, float eps) {
+  norm_heads_backward<Rms>(dqkv, qkv, {weight, nullptr, eps, 1.0f / c}, {dweight, dbias, tokens * groups, chunk}, groups, c, offset, stride, dqkv_stride);
+}
+extern "C" __global__ void __launch_bounds__(512, 1) rms_norm_heads_backward_bf16(bf16* dqkv, const bf16* qkv, const float* weight, float* dweight, float* dbias, int tokens, int groups, int chunk, int c, int offset, int stride, int dqkv_stride, float eps) {
+  norm_heads_backward<Rms>(dqkv, qkv, {weight, nullptr, eps, 1.0f / c}, {dweight, dbias, tokens * groups, chunk}, groups, c, offset, stride, dqkv_stride);
 }

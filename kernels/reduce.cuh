@@ -21,13 +21,21 @@ template <class Op, class T> __device__ __forceinline__ T warp_reduce(T v) {
   return v;
 }
 
-// `scratch` holds one value per warp; it may be used again as soon as this returns.
-template <class Op, class T> __device__ T block_reduce(T v, T* scratch) {
+// `scratch` holds a value of each per warp, kWarp apart; it may be used again as soon as this returns.
+template <class Op, int N, class T> __device__ void block_reduce(T (&v)[N], T* scratch) {
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, warps = blockDim.x / kWarp;
-  v = warp_reduce<Op>(v);
-  if (lane == 0) scratch[warp] = v;
+  for (int i = 0; i < N; ++i) {
+    v[i] = warp_reduce<Op>(v[i]);
+    if (lane == 0) scratch[i * kWarp + warp] = v[i];
+  }
   __syncthreads();
-  v = warp_reduce<Op>(lane < warps ? scratch[lane] : Op::template identity<T>());
+  for (int i = 0; i < N; ++i)
+    v[i] = warp_reduce<Op>(lane < warps ? scratch[i * kWarp + lane] : Op::template identity<T>());
   __syncthreads();
-  return v;
+}
+
+template <class Op, class T> __device__ T block_reduce(T v, T* scratch) {
+  T values[1] = {v};
+  block_reduce<Op>(values, scratch);
+  return values[0];
 }

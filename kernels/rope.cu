@@ -3,15 +3,18 @@
 //
 //   (a, b) = (a cos - b sin, b cos + a sin),  a = qkv[t, h·D + i],  b = qkv[t, h·D + half + i]
 //
+// `direction` is 1, or −1 to rotate back: the transpose, and so the gradient.
+//
 // qkv [T, (H + 2·KV)·D], whose first H + KV heads are rotated; cos, sin [P, half], rows without gaps. A block per
 // token, a vector of pairs per thread. Bound by memory: queries and keys read and written once; a token's cosines stay
 // in cache. A position outside the tables makes its pairs NaN: the host checks them, and what slips through shows.
 #include "vector.cuh"
 
-// A token's row of the tables; null where they have none.
+// A token's row of the tables, null where they have none, and the sign of the sines.
 struct Angles {
   const float* cos;
   const float* sin;
+  float direction;
 };
 
 template <int N, class T>
@@ -22,6 +25,7 @@ __device__ __forceinline__ void rotate(T* low, T* high, const Angles& angles, in
   if (angles.cos) {
     load(c, angles.cos + pair);
     load(s, angles.sin + pair);
+    for (float& sin : s) sin *= angles.direction;
   } else {
     for (int i = 0; i < N; ++i) c[i] = s[i] = NAN;
   }
@@ -48,19 +52,19 @@ __device__ __forceinline__ void rotate_heads(T* row, const Angles& angles, int h
 // `rows` of the tables.
 template <class T>
 __device__ void rope_forward(T* qkv, const float* cos, const float* sin, const uint32_t* positions, int heads,
-                             int head_dim, int rows, int half, int stride) {
+                             int head_dim, int rows, int half, int stride, float direction) {
   constexpr int N = kLanes<T>;
   T* row = qkv + size_t(blockIdx.x) * stride;
   const size_t at = size_t(positions[blockIdx.x]) * half;
   const bool known = positions[blockIdx.x] < uint32_t(rows);
-  const Angles angles = {known ? cos + at : nullptr, known ? sin + at : nullptr};
+  const Angles angles = {known ? cos + at : nullptr, known ? sin + at : nullptr, direction};
   if (half % N == 0 && head_dim % N == 0 && aligned<N>(row)) rotate_heads<N>(row, angles, heads, head_dim, half);
   else rotate_heads<1>(row, angles, heads, head_dim, half);
 }
 
-extern "C" __global__ void __launch_bounds__(256) rope_forward_f32(float* qkv, const float* cos, const float* sin, const uint32_t* positions, int heads, int head_dim, int rows, int half, int stride) {
-  rope_forward(qkv, cos, sin, positions, heads, head_dim, rows, half, stride);
+extern "C" __global__ void __launch_bounds__(256) rope_forward_f32(float* qkv, const float* cos, const float* sin, const uint32_t* positions, int heads, int head_dim, int rows, int half, int stride, float direction) {
+  rope_forward(qkv, cos, sin, positions, heads, head_dim, rows, half, stride, direction);
 }
-extern "C" __global__ void __launch_bounds__(256) rope_forward_bf16(bf16* qkv, const float* cos, const float* sin, const uint32_t* positions, int heads, int head_dim, int rows, int half, int stride) {
-  rope_forward(qkv, cos, sin, positions, heads, head_dim, rows, half, stride);
+extern "C" __global__ void __launch_bounds__(256) rope_forward_bf16(bf16* qkv, const float* cos, const float* sin, const uint32_t* positions, int heads, int head_dim, int rows, int half, int stride, float direction) {
+  rope_forward(qkv, cos, sin, positions, heads, head_dim, rows, half, stride, direction);
 }

@@ -90,6 +90,19 @@ pub enum Error {
         /// What happened first and what to do.
         reason: String,
     },
+    /// Training came to a loss or a gradient that is not finite; the weights are those of the step before.
+    #[error(
+        "step {step}: loss {loss}, gradient norm {gradient_norm}: lower --learning-rate or --clip, or look at the data; \
+         the last checkpoint is intact"
+    )]
+    Diverged {
+        /// The step, from 1.
+        step: u64,
+        /// Mean loss of the step's targets.
+        loss: f64,
+        /// Global norm of its gradient.
+        gradient_norm: f64,
+    },
     /// The run's own check failed: documents read and written differ in number.
     #[error(
         "{read} documents read but {written} written: this is a fault of the program; the output is not complete"

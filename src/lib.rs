@@ -8,12 +8,14 @@ pub mod data;
 pub mod device;
 pub mod edit;
 mod error;
+mod map;
 pub mod model;
 pub mod ops;
 pub mod random;
 pub mod score;
 pub mod tensor;
 pub mod tokenizer;
+pub mod train;
 
 pub use data::Document;
 pub use device::Device;

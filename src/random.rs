@@ -55,6 +55,8 @@ pub enum Purpose {
     Shuffle = 2,
     /// Choosing records for a mixture.
     Mix = 3,
+    /// The first values of weights.
+    Initialize = 4,
 }
 
 /// Two independent numbers, uniform on (0, 1).
@@ -108,10 +110,15 @@ impl Stream {
     /// The numbers of draw `draw` at token position `position`.
     #[inline]
     pub fn draw(&self, position: u32, draw: u8) -> Uniform {
-        let [stream_low, stream_high] = words(self.stream);
-        let counter = [stream_low, stream_high, position, self.tag | u32::from(draw)];
-        let [word0, word1, ..] = philox4x32(counter, words(self.seed));
+        let [word0, word1, ..] = self.block(position, draw);
         Uniform { first: uniform(word0), second: uniform(word1) }
+    }
+
+    /// The words behind [`Stream::draw`], where bits are wanted rather than numbers.
+    #[inline]
+    pub(crate) fn block(&self, position: u32, draw: u8) -> [u32; 4] {
+        let [stream_low, stream_high] = words(self.stream);
+        philox4x32([stream_low, stream_high, position, self.tag | u32::from(draw)], words(self.seed))
     }
 }
 
@@ -134,6 +141,11 @@ pub fn text_stream(text: &str, id: Option<&str>) -> u64 {
 /// little-endian u32.
 pub fn ids_stream(ids: &[u32], id: Option<&str>) -> u64 {
     hash(1, ids.len(), id, |hasher| ids.iter().for_each(|token| hasher.update(&token.to_le_bytes())))
+}
+
+/// The stream number of something that has a name: as [`text_stream`] with type byte 2, without an id.
+pub fn name_stream(name: &str) -> u64 {
+    hash(2, name.len(), None, |hasher| hasher.update(name.as_bytes()))
 }
 
 fn hash(kind: u8, length: usize, id: Option<&str>, content: impl FnOnce(&mut Xxh3)) -> u64 {

@@ -8,7 +8,7 @@ const MAX_FUNCTION_LINES: usize = 80;
 const UNSAFE: [&str; 14] = [
     "src/ops/simd.rs",
     "src/ops/matmul/avx512.rs",
-    "src/model/map.rs",
+    "src/map.rs",
     "src/device/cuda.rs",
     "src/device/cuda/context.rs",
     "src/device/cuda/cublaslt.rs",

@@ -1,7 +1,7 @@
 //! `--config FILE.toml` and `--show-config`: the long flags, under their names without dashes, as TOML.
 //!
-//! Keys at the top level are those of the command that runs; a table named like a command holds keys of that command alone and goes
-//! before the top level. Paths are relative to the working directory, as on the command line.
+//! Keys at the top level are those of the command that runs; a table named like a command (`[edit]`, `[eval.perplexity]`) holds keys of
+//! that command alone and goes before the top level. Paths are relative to the working directory, as on the command line.
 
 use std::ffi::OsString;
 use std::fs;
@@ -11,6 +11,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use toml::{Table, Value};
 
+use super::Running;
 use crate::{Error, Result};
 
 /// Name of the group of flags that are one setting: given on the command line in part, the file's are left out as a whole.
@@ -19,16 +20,12 @@ pub(super) const RULES: &str = "rules";
 /// Flags that a file cannot hold.
 const NOT_IN_A_FILE: [&str; 3] = ["config", "show-config", "help"];
 
-/// The file's settings as arguments of `command` (a subcommand of `root`), without those that `matches` has from the command line.
-pub(super) fn arguments(
-    file: &Path,
-    root: &Command,
-    command: &Command,
-    matches: &ArgMatches,
-) -> Result<Vec<OsString>> {
+/// The file's settings as arguments of the command that runs (one below `root`), without those that it has from the command line.
+pub(super) fn arguments(file: &Path, root: &Command, running: &Running) -> Result<Vec<OsString>> {
+    let Running { path, command, matches } = running;
     let text = fs::read_to_string(file).map_err(|source| Error::io(file, source))?;
     let table = text.parse().map_err(|error| usage(file, error))?;
-    let settings = select(table, root, command).map_err(|reason| usage(file, reason))?;
+    let settings = select(table, root, path).map_err(|reason| usage(file, reason))?;
     let mut arguments = Vec::new();
     for (key, value) in &settings {
         let arg = find(command, key).map_err(|reason| usage(file, reason))?;
@@ -55,18 +52,33 @@ fn usage(file: &Path, reason: impl ToString) -> Error {
     Error::Usage(format!("{}: {}", file.display(), reason.to_string().trim_end()))
 }
 
-/// The settings of one command. The tables of the others are checked for unknown keys all the same.
-fn select(table: Table, root: &Command, command: &Command) -> Result<Table, String> {
-    let (tables, mut settings): (Table, Table) = table.into_iter().partition(|(_, value)| value.is_table());
+/// The settings of the command at `path`. The tables of the others are checked for unknown keys all the same.
+fn select(table: Table, root: &Command, path: &[&str]) -> Result<Table, String> {
+    let (tables, mut settings) = split(table);
+    settings.extend(own(tables, root, Some(path))?);
+    Ok(settings)
+}
+
+/// Tables, and keys with plain values.
+fn split(table: Table) -> (Table, Table) {
+    table.into_iter().partition(|(_, value)| value.is_table())
+}
+
+/// The settings that tables named like the commands below `owner` hold for the one at `path`, if that is below it.
+fn own(tables: Table, owner: &Command, path: Option<&[&str]>) -> Result<Table, String> {
+    let mut settings = Table::new();
     for (name, value) in tables {
         let Value::Table(table) = value else { continue };
-        let owner = root.find_subcommand(&name).ok_or_else(|| format!("unknown table `{name}`"))?;
-        for key in table.keys() {
+        let owner = owner.find_subcommand(&name).ok_or_else(|| format!("unknown table `{name}`"))?;
+        let (tables, keys) = split(table);
+        for key in keys.keys() {
             find(owner, key).map_err(|reason| format!("table `{name}`: {reason}"))?;
         }
-        if name == command.get_name() {
-            settings.extend(table);
+        let rest = path.and_then(|path| path.strip_prefix(&[&*name]));
+        if rest.is_some_and(<[_]>::is_empty) {
+            settings.extend(keys);
         }
+        settings.extend(own(tables, owner, rest)?);
     }
     Ok(settings)
 }

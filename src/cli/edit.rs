@@ -109,7 +109,7 @@ fn plan(args: &EditArgs, inputs: &Inputs) -> Result<Option<Outputs>> {
         outputs.check(args.output.overwrite)?;
     }
     if !args.form.dry_run {
-        summary::check(&args.output, inputs, outputs.as_ref())?;
+        summary::check(args.output.summary.as_deref(), inputs, outputs.as_ref())?;
     }
     Ok(outputs)
 }

@@ -6,6 +6,7 @@ mod config_file;
 mod diff;
 mod edit;
 mod estimate;
+mod eval;
 mod info;
 mod logging;
 mod panics;
@@ -16,6 +17,8 @@ mod score;
 mod session;
 mod signals;
 mod summary;
+mod tokenize;
+mod train;
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, Write, stderr, stdout};
@@ -25,7 +28,10 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::data::STANDARD_OUTPUT;
 use crate::{Error, Result};
-use args::{CommonArgs, EditArgs, InfoArgs, LogFormat, RevertArgs, ScoreArgs};
+use args::{
+    CommonArgs, EditArgs, EvalArgs, InfoArgs, LogFormat, Measure, RevertArgs, ScoreArgs, TokenizeArgs,
+    TrainArgs,
+};
 use completions::CompletionsArgs;
 
 /// Token-level editing of text corpora: score every token with a causal language model, resample the ones it finds too predictable.
@@ -44,8 +50,14 @@ enum Command {
     Score(Box<ScoreArgs>),
     /// The method: an edited corpus
     Edit(Box<EditArgs>),
+    /// A model, from scratch or further: all weights or adapters, whole texts or responses
+    Train(Box<TrainArgs>),
+    /// Measures of a model
+    Eval(EvalArgs),
     /// The original, from edited text and provenance
     Revert(Box<RevertArgs>),
+    /// Memory-mapped token shards, to train on
+    Tokenize(Box<TokenizeArgs>),
     /// What is built in, what the machine has, and a model's card
     Info(Box<InfoArgs>),
     /// A completion script for a shell
@@ -57,7 +69,10 @@ impl Command {
         match self {
             Self::Score(args) => Some(&args.common),
             Self::Edit(args) => Some(&args.common),
+            Self::Train(args) => Some(&args.common),
+            Self::Eval(EvalArgs { measure: Measure::Perplexity(args) }) => Some(&args.common),
             Self::Revert(args) => Some(&args.common),
+            Self::Tokenize(args) => Some(&args.common),
             Self::Info(args) => Some(&args.common),
             Self::Completions(_) => None,
         }
@@ -67,7 +82,10 @@ impl Command {
         match self {
             Self::Score(args) => score::run(args),
             Self::Edit(args) => edit::run(args),
+            Self::Train(args) => train::run(args),
+            Self::Eval(args) => eval::run(args),
             Self::Revert(args) => revert::run(args),
+            Self::Tokenize(args) => tokenize::run(args),
             Self::Info(args) => info::run(args),
             Self::Completions(args) => completions::run(args),
         }
@@ -140,21 +158,34 @@ fn parse(root: &mut clap::Command, mut args: Vec<OsString>) -> Result<ArgMatches
     let Some(file) = cli.command.common().and_then(|common| common.config.as_deref()) else {
         return Ok(matches);
     };
-    let Some((command, command_matches)) = subcommand(root, &matches) else { return Ok(matches) };
-    let added = config_file::arguments(file, root, command, command_matches)?;
+    let running = Running::of(root, &matches);
+    let added = config_file::arguments(file, root, &running)?;
     // Right after the command's name: further on, a `--` would turn them into positional ones.
-    let name = command.get_name();
+    let name = running.command.get_name();
     let at = args.iter().position(|arg| arg == name).map_or(args.len(), |position| position + 1);
     args.splice(at..at, added);
     Ok(root.try_get_matches_from_mut(&args).map_err(|error| in_file(file, &error))?)
 }
 
-fn subcommand<'a>(
-    root: &'a clap::Command,
+/// The command that runs.
+struct Running<'a> {
+    /// Its name, those of the commands that it belongs to first.
+    path: Vec<&'a str>,
+    command: &'a clap::Command,
     matches: &'a ArgMatches,
-) -> Option<(&'a clap::Command, &'a ArgMatches)> {
-    let (name, matches) = matches.subcommand()?;
-    Some((root.find_subcommand(name)?, matches))
+}
+
+impl<'a> Running<'a> {
+    fn of(root: &'a clap::Command, matches: &'a ArgMatches) -> Self {
+        let mut running = Self { path: Vec::new(), command: root, matches };
+        while let Some((name, matches)) = running.matches.subcommand()
+            && let Some(command) = running.command.find_subcommand(name)
+        {
+            running.path.push(name);
+            (running.command, running.matches) = (command, matches);
+        }
+        running
+    }
 }
 
 /// The command line by itself was fine, so the parser's complaint is about the file.
@@ -165,9 +196,8 @@ fn in_file(file: &Path, error: &clap::Error) -> Error {
 }
 
 fn show_config(root: &clap::Command, matches: &ArgMatches) -> Result<u8> {
-    if let Some((command, matches)) = subcommand(root, matches) {
-        print(config_file::show(command, matches)?.as_bytes())?;
-    }
+    let running = Running::of(root, matches);
+    print(config_file::show(running.command, running.matches)?.as_bytes())?;
     Ok(0)
 }
 

@@ -11,7 +11,8 @@ use super::args::{CommonArgs, LogFormat};
 use super::print_error;
 use super::summary::documents_and_tokens;
 
-const INTERVAL: Duration = Duration::from_secs(10);
+/// Between two lines.
+pub const INTERVAL: Duration = Duration::from_secs(10);
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +104,12 @@ fn bar(total_bytes: Option<u64>) -> ProgressBar {
     bar
 }
 
+/// Hours, minutes and seconds.
+pub fn time_left(seconds: u64) -> String {
+    let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
+    format!("{hours}:{minutes:02}:{:02}", seconds % 60)
+}
+
 /// One moment of a run.
 #[derive(Debug, Serialize)]
 struct State {
@@ -142,8 +149,7 @@ impl State {
             line += &format!(", {:.1} %", share * 100.0);
         }
         if let Some(seconds) = self.seconds_left {
-            let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
-            line += &format!(", {hours}:{minutes:02}:{:02} left", seconds % 60);
+            line += &format!(", {} left", time_left(seconds));
         }
         line
     }

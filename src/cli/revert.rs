@@ -30,7 +30,7 @@ pub fn run(args: &RevertArgs) -> Result<u8> {
     let output = args.output.output.as_deref().expect("`check` has seen it");
     let outputs = Outputs::plan(&inputs, output, Payload::Documents)?;
     outputs.check(args.output.overwrite)?;
-    summary::check(&args.output, &inputs, Some(&outputs))?;
+    summary::check(args.output.summary.as_deref(), &inputs, Some(&outputs))?;
     let documents = inputs.documents(args.read_options())?;
     let progress = Progress::new(Mode::of(&args.common), inputs.total_bytes());
     let bytes = documents.progress();

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::args::ScoreArgs;
-use super::pipeline::{Job, Pipeline, name_record};
+use super::pipeline::{Job, Pipeline};
 use super::progress::{Mode, Progress};
 use super::session::{Session, SessionCard};
 use super::signals::Interrupt;
@@ -64,12 +64,15 @@ struct Summary<'a> {
     timing: Timing,
 }
 
-/// Sums over all documents.
+/// Sums over documents.
 #[derive(Default)]
-struct Totals {
-    scored: u64,
-    windows: u64,
-    nll: f64,
+pub struct Totals {
+    /// Scored tokens.
+    pub scored: u64,
+    /// Windows that they were scored in.
+    pub windows: u64,
+    /// Σ −log p in nats.
+    pub nll: f64,
 }
 
 /// Runs the command and gives the exit status.
@@ -83,7 +86,7 @@ pub fn run(args: &ScoreArgs) -> Result<u8> {
     let output = args.output.output.as_deref().expect("`check` has seen it");
     let outputs = Outputs::plan(&inputs, output, Payload::Lines)?;
     outputs.check(args.output.overwrite)?;
-    summary::check(&args.output, &inputs, Some(&outputs))?;
+    summary::check(args.output.summary.as_deref(), &inputs, Some(&outputs))?;
     let documents = inputs.documents(args.input.read_options())?;
     let session = Session::open(&args.model, &args.run, &args.window, &interrupt)?;
     let config = ScoreConfig {
@@ -129,7 +132,7 @@ impl Run<'_> {
             },
             work: |jobs: Vec<Job<()>>| {
                 tally.begin_batch();
-                let scores = self.score_chunk(&scorer, &jobs)?;
+                let scores = self.session.score_jobs(&scorer, &jobs)?;
                 tally.end_batch();
                 for (job, scores) in jobs.iter().zip(&scores) {
                     tally.count(&self.session.sequence(job), &config.windows);
@@ -145,11 +148,6 @@ impl Run<'_> {
         .run(documents)?;
         writer.finish()?;
         Ok((tally, totals))
-    }
-
-    fn score_chunk(&self, scorer: &Scorer, jobs: &[Job<()>]) -> Result<Vec<Scores>> {
-        let sequences: Vec<_> = jobs.iter().map(|job| self.session.sequence(job)).collect();
-        scorer.score_sequences(&sequences).map_err(|error| name_record(error, jobs))
     }
 
     fn line(&self, job: &Job<()>, scores: &Scores) -> Result<String> {
@@ -192,14 +190,21 @@ fn pad<T>(scores: &Scores, values: impl Iterator<Item = T>) -> Vec<Option<T>> {
 }
 
 impl Totals {
-    fn add(&mut self, scores: &Scores) {
+    /// Adds a document.
+    pub fn add(&mut self, scores: &Scores) {
         self.scored += scores.logprobs.len() as u64;
         self.windows += scores.windows as u64;
         self.nll += scores.nll();
     }
 
-    fn perplexity(&self) -> Option<f64> {
-        (self.scored > 0).then(|| (self.nll / self.scored as f64).exp())
+    /// Mean −log p in nats; none where nothing is scored.
+    pub fn mean(&self) -> Option<f64> {
+        (self.scored > 0).then(|| self.nll / self.scored as f64)
+    }
+
+    /// e to that.
+    pub fn perplexity(&self) -> Option<f64> {
+        self.mean().map(f64::exp)
     }
 }
 

@@ -7,12 +7,12 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use serde::Serialize;
 
 use super::args::{BosArg, DtypeArg, ModelArgs, RunArgs, WindowArgs};
-use super::pipeline::Job;
+use super::pipeline::{Job, name_record};
 use super::signals::Interrupt;
 use crate::data::{Content, Document};
 use crate::device::Device;
 use crate::model::{Config, Dtype, LoadConfig, Model, folder};
-use crate::score::{ScoreConfig, Sequence, WindowConfig, default_batch_tokens};
+use crate::score::{ScoreConfig, Scorer, Scores, Sequence, WindowConfig, default_batch_tokens};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
@@ -116,7 +116,7 @@ impl Session {
     /// The document's own ids.
     ///
     /// # Errors
-    /// Text without a tokenizer.
+    /// Text without a tokenizer; a conversation.
     pub fn encode(&self, document: &Document) -> Result<Vec<u32>> {
         match (document.content(), &self.tokenizer) {
             (Content::Ids(ids), _) => Ok(ids.clone()),
@@ -125,7 +125,19 @@ impl Session {
                 "text, but {} has no tokenizer.json: give records with `input_ids`",
                 self.model.folder().display()
             ))),
+            (Content::Messages(_), _) => {
+                Err(document.error("`messages` alone are for training: expected text, or `input_ids`"))
+            }
         }
+    }
+
+    /// Scores of a chunk; an error names the record.
+    ///
+    /// # Errors
+    /// As [`Scorer::score_sequences`].
+    pub fn score_jobs<T>(&self, scorer: &Scorer, jobs: &[Job<T>]) -> Result<Vec<Scores>> {
+        let sequences: Vec<_> = jobs.iter().map(|job| self.sequence(job)).collect();
+        scorer.score_sequences(&sequences).map_err(|error| name_record(error, jobs))
     }
 
     /// The job's tokens as the model sees them.

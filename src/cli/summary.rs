@@ -10,7 +10,7 @@ use std::time::Instant;
 use serde::Serialize;
 use tempfile::NamedTempFile;
 
-use super::args::{CommonArgs, LogFormat, OutputArgs};
+use super::args::{CommonArgs, LogFormat};
 use super::{print, print_error};
 use crate::data::{Inputs, Outputs, Sink, is_dash};
 use crate::score::{Sequence, WindowConfig};
@@ -110,8 +110,8 @@ impl Timing {
 ///
 /// # Errors
 /// The summary would go where documents come from or go to, or cannot be made. One of an earlier run is replaced.
-pub fn check(args: &OutputArgs, inputs: &Inputs, outputs: Option<&Outputs>) -> Result<()> {
-    let Some(path) = args.summary.as_deref() else { return Ok(()) };
+pub fn check(path: Option<&Path>, inputs: &Inputs, outputs: Option<&Outputs>) -> Result<()> {
+    let Some(path) = path else { return Ok(()) };
     let outputs = outputs.map_or(&[][..], Outputs::paths);
     if is_dash(path) {
         if outputs.iter().any(|output| output == path) {

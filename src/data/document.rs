@@ -16,6 +16,8 @@ pub enum Content {
     Text(String),
     /// Token ids.
     Ids(Vec<u32>),
+    /// A conversation: the raw JSON of the record's `messages`, an array.
+    Messages(String),
 }
 
 /// One record of an input, with all that is needed to write it back.
@@ -38,10 +40,10 @@ pub(super) enum Origin {
 }
 
 impl Document {
-    /// A document from one JSON object, its text under `text_field` or else ids under `input_ids`.
+    /// A document from one JSON object: its text under `text_field`, or else ids under `input_ids`, or else `messages`.
     ///
     /// # Errors
-    /// [`Error::Record`] (at `-`, line 1) if the object is malformed or holds neither.
+    /// [`Error::Record`] (at `-`, line 1) if the object is malformed or holds none of them.
     pub fn from_json(line: impl Into<String>, text_field: &str) -> Result<Self> {
         let source: Arc<Path> = Path::new("-").into();
         let (record, content) = Record::parse(line.into(), text_field)
@@ -80,19 +82,30 @@ impl Document {
         &self.content
     }
 
-    /// The text, unless the document consists of ids.
+    /// The text, if the document is one.
     pub fn text(&self) -> Option<&str> {
         match &self.content {
             Content::Text(text) => Some(text),
-            Content::Ids(_) => None,
+            Content::Ids(_) | Content::Messages(_) => None,
         }
     }
 
-    /// The token ids, unless the document consists of text.
+    /// The token ids, if the document consists of them.
     pub fn ids(&self) -> Option<&[u32]> {
         match &self.content {
             Content::Ids(ids) => Some(ids),
-            Content::Text(_) => None,
+            Content::Text(_) | Content::Messages(_) => None,
+        }
+    }
+
+    /// The string under `name` in the record, decoded; `None` where there is no such member.
+    ///
+    /// # Errors
+    /// [`Error::Record`] if it is no string.
+    pub fn string_member(&self, name: &str) -> Result<Option<String>> {
+        match &self.origin {
+            Origin::Json(record) => record.string(name).map_err(|reason| self.error(reason)),
+            Origin::Text(_) => Ok(None),
         }
     }
 
@@ -123,7 +136,7 @@ impl Document {
     /// Bytes of the record and of the content decoded from it: about what the document takes in memory.
     pub fn bytes(&self) -> usize {
         let content = match &self.content {
-            Content::Text(text) => text.len(),
+            Content::Text(text) | Content::Messages(text) => text.len(),
             Content::Ids(ids) => size_of_val(&ids[..]),
         };
         match &self.origin {
@@ -161,8 +174,8 @@ impl Document {
 
     fn as_text(&self, patch: &Patch) -> Result<Vec<u8>, String> {
         match (&self.content, patch.text) {
-            (Content::Ids(_), _) | (_, Member::Remove) => {
-                Err("a text file can hold text only, not ids".into())
+            (Content::Ids(_) | Content::Messages(_), _) | (_, Member::Remove) => {
+                Err("a text file can hold text only, not ids or messages".into())
             }
             (Content::Text(text), Member::Set(edits)) => splice(text, edits).map(String::into_bytes),
             (Content::Text(text), Member::Keep) => Ok(text.clone().into_bytes()),
@@ -174,7 +187,7 @@ impl Document {
 /// [`crate::random::ids_stream`].
 pub fn stream_key(document: &Document) -> u64 {
     match document.content() {
-        Content::Text(text) => text_stream(text, document.id()),
+        Content::Text(text) | Content::Messages(text) => text_stream(text, document.id()),
         Content::Ids(ids) => ids_stream(ids, document.id()),
     }
 }

@@ -25,6 +25,7 @@ pub(super) struct Record {
 struct Spans {
     text: Option<Span>,
     ids: Option<Span>,
+    messages: Option<Span>,
     id: Option<Span>,
     metadata: Option<Span>,
     /// How many members there are.
@@ -47,7 +48,7 @@ struct Span {
 
 impl Record {
     /// Finds the members of `line`, which is one JSON object, and decodes the text under `field` or else the
-    /// ids. A line that is no such record comes back with the reason.
+    /// ids or the messages. A line that is no such record comes back with the reason.
     pub fn parse(line: String, field: &str) -> Result<(Self, Content), (String, String)> {
         let content = Spans::find(&line, field)
             .and_then(|spans| spans.content(&line, field).map(|content| (spans, content)));
@@ -65,6 +66,11 @@ impl Record {
     /// The raw JSON of the member `id`.
     pub fn id(&self) -> Option<&str> {
         self.spans.id.as_ref().map(|span| &self.line[span.value.clone()])
+    }
+
+    /// The string under `name`, decoded.
+    pub fn string(&self, name: &str) -> Result<Option<String>, String> {
+        Spans::find(&self.line, name)?.string(&self.line, name)
     }
 
     /// The raw JSON of the member `input_ids`.
@@ -121,25 +127,35 @@ impl Spans {
         Ok(spans)
     }
 
-    /// The text where there is one, else the ids.
+    /// The text where there is one, else the ids, else the messages.
     fn content(&self, line: &str, field: &str) -> Result<Content, String> {
-        if let Some(span) = &self.text {
-            let raw = &line[span.value.clone()];
-            let text = serde_json::from_str(raw).map_err(|e| {
-                let mut reason = reason(&e, span.value.start);
-                if raw.starts_with('"') {
-                    // Finding the span has checked everything else about a string.
-                    reason = format!("lone surrogate escape: {reason}");
-                }
-                format!("field `{field}`: {reason}")
-            })?;
+        if let Some(text) = self.string(line, field)? {
             return Ok(Content::Text(text));
         }
-        let Some(span) = &self.ids else {
-            return Err(format!("neither field `{field}` nor `input_ids` found"));
-        };
-        let ids = serde_json::from_str(&line[span.value.clone()]);
-        Ok(Content::Ids(ids.map_err(|e| format!("field `input_ids`: {}", reason(&e, span.value.start)))?))
+        if let Some(span) = &self.ids {
+            let ids = serde_json::from_str(&line[span.value.clone()]);
+            let in_field = |e| format!("field `input_ids`: {}", reason(&e, span.value.start));
+            return Ok(Content::Ids(ids.map_err(in_field)?));
+        }
+        match &self.messages {
+            Some(span) => Ok(Content::Messages(line[span.value.clone()].to_owned())),
+            None => Err(format!("neither field `{field}` nor `input_ids` found")),
+        }
+    }
+
+    /// The member under `field`, decoded.
+    fn string(&self, line: &str, field: &str) -> Result<Option<String>, String> {
+        let Some(span) = &self.text else { return Ok(None) };
+        let raw = &line[span.value.clone()];
+        let text = serde_json::from_str(raw).map_err(|e| {
+            let mut reason = reason(&e, span.value.start);
+            if raw.starts_with('"') {
+                // Finding the span has checked everything else about a string.
+                reason = format!("lone surrogate escape: {reason}");
+            }
+            format!("field `{field}`: {reason}")
+        })?;
+        Ok(Some(text))
     }
 
     /// The known member of that name, to be filled in.
@@ -147,6 +163,7 @@ impl Spans {
         match key {
             _ if key == field => Some(&mut self.text),
             "input_ids" => Some(&mut self.ids),
+            "messages" => Some(&mut self.messages),
             "id" => Some(&mut self.id),
             "toedit" => Some(&mut self.metadata),
             _ => None,

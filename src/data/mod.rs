@@ -27,6 +27,7 @@ mod patch;
 mod reader;
 mod sink;
 mod source;
+pub mod tokens;
 
 pub use compress::{Encoder, Reader};
 pub use document::{Content, Document, stream_key};

@@ -38,7 +38,7 @@ impl Default for ReadOptions {
 ///
 /// JSON lines: each line that is not blank is one object, in valid UTF-8. A byte order mark before the first
 /// line and blank lines are left out; `\r` before a line's end belongs to the record. An object with text is
-/// read as text, even if it holds `input_ids` too. A text file is one document, a byte order mark being part
+/// read as text, even if it holds `input_ids` too, and one with ids as ids, even if it holds `messages`. A text file is one document, a byte order mark being part
 /// of its text.
 ///
 /// [`Error::Record`] concerns one record: the iterator goes on behind it. After any other error the rest of

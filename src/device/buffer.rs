@@ -1,5 +1,6 @@
 //! Device memory with a type and a length.
 
+use std::any::TypeId;
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -47,7 +48,7 @@ impl<T> Clone for View<'_, T> {
 
 impl<T> Copy for View<'_, T> {}
 
-impl<T> View<'_, T> {
+impl<'a, T> View<'a, T> {
     /// The null pointer, for parameters that may be missing.
     pub fn none() -> Self {
         Self { address: Address(0), len: 0, queue: 0, element: PhantomData }
@@ -76,6 +77,15 @@ impl<T> View<'_, T> {
     /// Whether work of this queue may use it: it lies in the queue's memory, or nowhere.
     pub(super) fn belongs_to(&self, queue: u64) -> bool {
         [0, queue].contains(&self.queue)
+    }
+
+    /// The same elements under their type's other name; none where the types differ.
+    pub fn same<U: 'static>(self) -> Option<View<'a, U>>
+    where
+        T: 'static,
+    {
+        let View { address, len, queue, .. } = self;
+        (TypeId::of::<T>() == TypeId::of::<U>()).then_some(View { address, len, queue, element: PhantomData })
     }
 
     /// Where it starts.

@@ -73,6 +73,13 @@ impl Driver for Cuda {
         lock(&self.downloads).download(from, out)
     }
 
+    fn copy(&self, to: Address, from: Address, bytes: usize) -> Result<()> {
+        // SAFETY: the memory is the caller's, who holds both buffers; a queue takes its own memory only.
+        self.context.call(format_args!("copying memory"), || unsafe {
+            result::memcpy_dtod_async(to.0, from.0, bytes, self.compute.handle)
+        })
+    }
+
     fn fill(&self, to: Address, byte: u8, bytes: usize) -> Result<()> {
         // SAFETY: the memory is the caller's, who holds its buffer; a queue takes its own memory only.
         self.context.call(format_args!("filling memory"), || unsafe {

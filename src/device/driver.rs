@@ -107,6 +107,8 @@ pub(super) trait Driver: Send + Sync {
     fn upload(&self, to: Address, bytes: &[u8]) -> Result<()>;
     /// Waits for `after`, not for later work, and copies from the device.
     fn download(&self, after: &Mark, from: Address, out: &mut [u8]) -> Result<()>;
+    /// Copies within the device; the two do not overlap.
+    fn copy(&self, to: Address, from: Address, bytes: usize) -> Result<()>;
     /// Sets bytes.
     fn fill(&self, to: Address, byte: u8, bytes: usize) -> Result<()>;
     /// The memory itself where it is the host's; then ops run their loops, and there are no kernels to launch.

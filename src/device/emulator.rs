@@ -230,6 +230,13 @@ impl Driver for Emulator {
         Ok(())
     }
 
+    fn copy(&self, to: Address, from: Address, bytes: usize) -> Result<()> {
+        let blocks = &mut *lock(&self.blocks);
+        let values = blocks.slice(from, bytes)?.to_vec();
+        blocks.slice(to, bytes)?.copy_from_slice(&values);
+        Ok(())
+    }
+
     fn fill(&self, to: Address, byte: u8, bytes: usize) -> Result<()> {
         lock(&self.blocks).slice(to, bytes)?.fill(byte);
         Ok(())

@@ -53,6 +53,12 @@ impl Driver for Host {
         Ok(())
     }
 
+    fn copy(&self, to: Address, from: Address, bytes: usize) -> Result<()> {
+        let access = self.access();
+        access.bytes_mut(to, bytes).copy_from_slice(access.bytes(from, bytes));
+        Ok(())
+    }
+
     fn fill(&self, to: Address, byte: u8, bytes: usize) -> Result<()> {
         self.access().bytes_mut(to, bytes).fill(byte);
         Ok(())

@@ -133,6 +133,17 @@ impl<'a, T> Rows<'a, T> {
     }
 }
 
+impl<'a, T> Rows<'a, T> {
+    /// All of a view in lines of `width` elements without gaps.
+    ///
+    /// # Panics
+    /// If it is not whole lines.
+    pub fn lines(data: View<'a, T>, width: usize) -> Self {
+        assert!(data.len().is_multiple_of(width), "{} elements in lines of {width}", data.len());
+        Self { data, rows: data.len() / width, width, stride: width }
+    }
+}
+
 impl<T: Pod> Rows<'_, T> {
     /// Some of the rows.
     ///

@@ -25,8 +25,8 @@ pub(crate) use driver::Grid;
 pub use driver::{Address, Mark, PRODUCT_ROWS};
 #[cfg(feature = "emulator")]
 pub use emulator::Schedule;
-// For tests that are generic over the types of kernels; they cannot launch them.
 pub(crate) use host::Access;
+// For tests that are generic over the types of kernels; they cannot launch them.
 #[doc(hidden)]
 pub use kernels::Kernels;
 pub use matrix::{Bias, BiasBuffers, Matrix, Rows, stride};

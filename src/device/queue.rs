@@ -140,6 +140,21 @@ impl Queue {
         self.driver.download(after, self.address(from), bytemuck::cast_slice_mut(values))
     }
 
+    /// Copies `from` to `to`.
+    ///
+    /// # Errors
+    /// What went wrong on the device before.
+    ///
+    /// # Panics
+    /// If their lengths differ, they overlap, or either is another queue's.
+    pub fn copy<T: Pod>(&self, from: View<'_, T>, to: View<'_, T>) -> Result<()> {
+        assert_eq!(from.len(), to.len(), "elements of a copy");
+        let (start, end) = (self.address(from), self.address(to));
+        let bytes = from.len() * size_of::<T>();
+        assert!(start.0.abs_diff(end.0) >= bytes as u64, "a copy onto itself");
+        if bytes == 0 { Ok(()) } else { self.driver.copy(end, start, bytes) }
+    }
+
     /// Sets every byte of `to`.
     ///
     /// # Errors

@@ -60,7 +60,7 @@ pub(super) fn stride<E: Element>(k: usize) -> usize {
 }
 
 impl Shape<'_> {
-    pub(super) fn norm<'a>(&self, norm: &'a weights::Norm) -> Norm<'a> {
+    pub(super) fn norm<'a>(&self, norm: &'a weights::Norm) -> Norm<&'a [f32]> {
         let Config { norm: kind, norm_eps: eps, .. } = *self.config;
         Norm { kind, eps, weight: norm.weight.as_deref(), bias: norm.bias.as_deref() }
     }

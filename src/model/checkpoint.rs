@@ -82,6 +82,22 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
+    /// Opens one safetensors file that belongs to no model.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_file(path: &Path) -> Result<Self> {
+        let mut checkpoint = Self {
+            folder: path.parent().unwrap_or(Path::new("")).to_owned(),
+            path: path.to_owned(),
+            shards: Vec::new(),
+            tensors: HashMap::new(),
+            fingerprint: OnceLock::new(),
+        };
+        checkpoint.add(path, false)?;
+        Ok(checkpoint)
+    }
+
     /// Adds the tensors of one file.
     fn add(&mut self, path: &Path, mmap: bool) -> Result<()> {
         let (shard, entries) = Shard::open(path, mmap)?;

@@ -18,7 +18,7 @@ use fields::Fields;
 pub use rope::{Rope, RopeScaling};
 
 /// A configuration is a few kilobytes; a larger file is something else.
-pub(super) const FILE_LIMIT: u64 = 1 << 20;
+pub(crate) const FILE_LIMIT: u64 = 1 << 20;
 
 /// The largest head that the attention kernels are built for.
 const HEAD_DIM_LIMIT: usize = 256;
@@ -114,6 +114,13 @@ pub struct Config {
     pub special_ids: Vec<u32>,
     /// The token that begins a sequence.
     pub bos_token_id: Option<u32>,
+    /// The token that ends one: the first where there are several.
+    pub eos_token_id: Option<u32>,
+    /// The embedding's row that starts as 0 and gets no gradient through the embedding (only as a row of the head where
+    /// that is the same matrix): the padding token's, in families that tell PyTorch its `padding_idx`.
+    pub padding_row: Option<u32>,
+    /// Standard deviation of a new model's matrices.
+    pub initializer_range: f32,
 }
 
 impl Config {
@@ -155,10 +162,11 @@ impl Config {
             .rotary
             .then(|| Rope::from_fields(fields, traits, sizes.head_dim, sizes.max_positions))
             .transpose()?;
-        let (bos_token_id, special_ids) = special_ids(fields, traits)?;
+        let SpecialIds { bos, eos, all } = special_ids(fields, traits)?;
+        let vocab_size = fields.size("vocab_size")?;
         Ok(Self {
             family: traits.family,
-            vocab_size: fields.size("vocab_size")?,
+            vocab_size,
             hidden_size: sizes.hidden,
             intermediate_size: intermediate_size(fields, traits, sizes.hidden)?,
             num_hidden_layers: sizes.layers,
@@ -183,8 +191,11 @@ impl Config {
             output_bias: switch(fields, traits.output_bias)?,
             mlp_bias: switch(fields, traits.mlp_bias)?,
             sliding_window: sliding_window(fields, traits, sizes.layers)?,
-            special_ids,
-            bos_token_id,
+            special_ids: all,
+            bos_token_id: bos,
+            eos_token_id: eos,
+            padding_row: padding_row(fields, traits, vocab_size)?,
+            initializer_range: initializer_range(fields)?,
         })
     }
 }
@@ -352,19 +363,32 @@ fn sliding_layers(fields: &Fields, layers: usize) -> Result<Option<bool>> {
     Ok(Some(types.contains(&"sliding_attention")))
 }
 
-/// The first beginning-of-sequence id, and all special ids.
-fn special_ids(fields: &Fields, traits: &Traits) -> Result<(Option<u32>, Vec<u32>)> {
-    let names = ["bos_token_id", "eos_token_id", "pad_token_id"];
-    let mut all = Vec::new();
-    let mut bos = None;
-    for (name, default) in names.into_iter().zip(traits.special_ids) {
-        let ids = fields.ids(name, default)?;
-        if name == "bos_token_id" {
-            bos = ids.first().copied();
-        }
-        all.extend(ids);
-    }
+fn padding_row(fields: &Fields, traits: &Traits, vocab_size: usize) -> Result<Option<u32>> {
+    let ids = fields.ids("pad_token_id", traits.special_ids[2])?;
+    Ok(ids.first().copied().filter(|id| traits.padding_row && (*id as usize) < vocab_size))
+}
+
+/// transformers takes 0 for the default too.
+fn initializer_range(fields: &Fields) -> Result<f32> {
+    const NAME: &str = "initializer_range";
+    let found = fields.number_from_zero(NAME, 1.0)?.filter(|range| *range > 0.0);
+    Ok(found.unwrap_or(0.02) as f32)
+}
+
+/// Special ids: the first that begins a sequence, the first that ends one, and all.
+struct SpecialIds {
+    bos: Option<u32>,
+    eos: Option<u32>,
+    all: Vec<u32>,
+}
+
+fn special_ids(fields: &Fields, traits: &Traits) -> Result<SpecialIds> {
+    let [bos, eos, pad] = traits.special_ids;
+    let bos = fields.ids("bos_token_id", bos)?;
+    let eos = fields.ids("eos_token_id", eos)?;
+    let pad = fields.ids("pad_token_id", pad)?;
+    let mut all = [bos.as_slice(), &eos, &pad].concat();
     all.sort_unstable();
     all.dedup();
-    Ok((bos, all))
+    Ok(SpecialIds { bos: bos.first().copied(), eos: eos.first().copied(), all })
 }

@@ -10,7 +10,7 @@ use super::config::{Config, QkNorm};
 use super::forward::Pack;
 use super::weights::{self, Linear, Weights};
 use crate::device::kernels::Kernels;
-use crate::device::{BiasBuffers, Buffer, Matrix, Queue, Rows, View};
+use crate::device::{BiasBuffers, Buffer, Matrix, Queue, Rows, View, stride};
 use crate::ops::activation::activate_on;
 use crate::ops::attention::{Attention, Tiles};
 use crate::ops::elementwise::{clamp_on, convert_on};
@@ -186,7 +186,11 @@ impl<'a, T: Kernels> Pass<'a, T> {
         let Transformer { queue, weights, .. } = self.model;
         let Inputs { ids, positions, .. } = &self.workspace.inputs;
         let (ids, positions) = (ids.view().slice(0..self.tokens), positions.view().slice(0..self.tokens));
-        embed_on(queue, weights.embedding.view(), weights.positions.as_ref(), ids, positions, self.x())
+        let learned = weights.positions.as_ref().map(|learned| {
+            let (width, stride) = (self.x().width, stride(self.x().width));
+            Rows { data: learned.view(), rows: learned.len() / stride, width, stride }
+        });
+        embed_on(queue, weights.embedding.view(), learned, ids, positions, self.x())
     }
 
     fn layer(&self, layer: &Layer<T>) -> Result<()> {
@@ -215,9 +219,10 @@ impl<'a, T: Kernels> Pass<'a, T> {
         Ok(input)
     }
 
-    fn norm<'n>(&self, norm: &'n weights::Norm<Buffer<f32>>) -> Norm<'n, Buffer<f32>> {
+    fn norm<'n>(&self, norm: &'n weights::Norm<Buffer<f32>>) -> Norm<View<'n, f32>> {
         let Config { norm: kind, norm_eps: eps, .. } = self.model.config;
-        Norm { kind, eps, weight: norm.weight.as_ref(), bias: norm.bias.as_ref() }
+        let [weight, bias] = [&norm.weight, &norm.bias].map(|values| values.as_ref().map(Buffer::view));
+        Norm { kind, eps, weight, bias }
     }
 
     /// Queries, keys and values as the attention reads them: clamped, normalised, rotated.
@@ -231,7 +236,7 @@ impl<'a, T: Kernels> Pass<'a, T> {
             for (weight, columns) in [(&layer.q_norm, 0..q), (&layer.k_norm, q..q + k)] {
                 let width = if config.qk_norm == QkNorm::Head { config.head_dim } else { columns.len() };
                 let Config { norm: kind, norm_eps: eps, .. } = *config;
-                let norm = Norm { kind, eps, weight: weight.as_ref(), bias: None };
+                let norm = Norm { kind, eps, weight: weight.as_ref().map(Buffer::view), bias: None };
                 norm.heads_on(queue, qkv, columns, width)?;
             }
         }

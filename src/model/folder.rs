@@ -103,7 +103,7 @@ pub(super) fn is_plain_name(name: &str) -> bool {
 
 /// Opens a regular file (links are followed) and tells its length. Anything else is refused before it is opened: a
 /// pipe would hang.
-pub(super) fn open_regular(path: &Path) -> Result<(File, u64)> {
+pub(crate) fn open_regular(path: &Path) -> Result<(File, u64)> {
     let metadata = fs::metadata(path).map_err(|source| Error::io(path, source))?;
     if !metadata.is_file() {
         let found = if metadata.is_dir() { "a folder" } else { "not a regular file" };
@@ -114,7 +114,7 @@ pub(super) fn open_regular(path: &Path) -> Result<(File, u64)> {
 }
 
 /// Reads a regular file of at most `limit` bytes.
-pub(super) fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>> {
+pub(crate) fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let (file, len) = open_regular(path)?;
     if len > limit {
         return Err(Error::file(path, format!("{len} bytes, expected at most {limit}")));

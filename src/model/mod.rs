@@ -11,9 +11,11 @@ pub(crate) mod device;
 pub mod folder;
 #[doc(hidden)]
 pub mod forward;
-mod map;
+pub mod init;
+pub mod layout;
 #[doc(hidden)]
 pub mod names;
+pub mod save;
 #[doc(hidden)]
 pub mod weights;
 

@@ -5,10 +5,11 @@
 //! scores are one product and the weighted sum of values another. Blocks start at the document's first token: a row's
 //! bits do not depend on where in the batch the document lies. Query head h reads the keys of head `h / (H / KV)`.
 
-#[cfg(kernels)]
 mod device;
-
+mod host;
 #[cfg(kernels)]
+mod launch;
+
 pub use device::Tiles;
 
 use super::math;
@@ -30,6 +31,15 @@ pub struct Attention {
     pub head_dim: usize,
     /// Factor of the scores, usually `1 / √head_dim`.
     pub scale: f32,
+}
+
+/// What a row's weights are divided by.
+#[derive(Clone, Copy)]
+struct Total {
+    /// The largest score, not yet scaled.
+    max: f32,
+    /// Σ e^((score − max) · scale)
+    sum: f32,
 }
 
 /// Work memory of one thread.
@@ -96,26 +106,51 @@ impl Attention {
     pub fn forward<E: Element>(&self, q: &mut [E], first: usize, blocks: &[E], scratch: &mut Scratch<E>) {
         let rows = q.len() / self.q_len();
         let count = (first + rows).div_ceil(PANEL);
-        let keys = count * PANEL;
-        let wide = self.head_dim.next_multiple_of(PANEL);
-        let Scratch { scores, weights, output } = scratch;
         for head in 0..self.heads {
             let blocks = &blocks[head / (self.heads / self.kv_heads) * self.head_len()..];
             let queries = Rows { data: &q[head * self.head_dim..], stride: self.q_len(), rows };
-            matmul(queries, self.keys(blocks, count), scores, keys);
-            let sums = vectorize(
+            let values = self.values(&blocks[self.key_len()..], count);
+            let totals = self.attend(queries, first, self.keys(blocks, count), values, scratch);
+            let rows = q.chunks_exact_mut(self.q_len()).map(|row| &mut row[head * self.head_dim..]);
+            self.write(rows, &totals, scratch);
+        }
+    }
+
+    /// Leaves the weighted sums of values in `scratch`, for up to [`QUERIES`] queries of a head from the document's row
+    /// `first` on, and returns what they are to be divided by.
+    fn attend<E: Element>(
+        &self,
+        queries: Rows<E>,
+        first: usize,
+        keys: Panels<E>,
+        values: Panels<E>,
+        scratch: &mut Scratch<E>,
+    ) -> [Total; QUERIES] {
+        let (rows, count, wide) = (queries.rows, keys.count * PANEL, values.count * PANEL);
+        let Scratch { scores, weights, output } = scratch;
+        matmul(queries, keys, scores, count);
+        let totals = vectorize(
+            #[inline(always)]
+            || self.softmax(rows, first, count, scores, weights),
+        );
+        matmul(Rows { data: &weights[..], stride: count, rows }, values, output, wide);
+        totals
+    }
+
+    /// Divides by the sums and writes a head's outputs to the starts of rows.
+    fn write<'a, E: Element>(
+        &self,
+        rows: impl Iterator<Item = &'a mut [E]>,
+        totals: &[Total],
+        scratch: &Scratch<E>,
+    ) {
+        let outputs = scratch.output.chunks_exact(self.head_dim.next_multiple_of(PANEL));
+        for ((row, output), total) in rows.zip(outputs).zip(totals) {
+            let row = &mut row[..self.head_dim];
+            vectorize(
                 #[inline(always)]
-                || self.softmax(rows, first, keys, scores, weights),
+                || row.iter_mut().zip(output).for_each(|(out, x)| *out = E::from_f32(x / total.sum)),
             );
-            let weights = Rows { data: &weights[..], stride: keys, rows };
-            matmul(weights, self.values(&blocks[self.key_len()..], count), output, wide);
-            for ((row, output), sum) in q.chunks_exact_mut(self.q_len()).zip(output.chunks(wide)).zip(sums) {
-                let row = &mut row[head * self.head_dim..][..self.head_dim];
-                vectorize(
-                    #[inline(always)]
-                    || row.iter_mut().zip(output).for_each(|(out, x)| *out = E::from_f32(x / sum)),
-                );
-            }
         }
     }
 
@@ -135,8 +170,8 @@ impl Attention {
         }
     }
 
-    /// Turns scores into weights e^(s − max), zero past the diagonal, and returns their sums. The sum is that of the
-    /// rounded weights, so that rounding them does not change their share.
+    /// Turns scores into weights e^(s − max), zero past the diagonal, and returns their totals. The sum is that of
+    /// the rounded weights, so that rounding them does not change their share.
     #[inline(always)]
     fn softmax<E: Element>(
         &self,
@@ -145,10 +180,10 @@ impl Attention {
         keys: usize,
         scores: &mut [f32],
         weights: &mut [E],
-    ) -> [f32; QUERIES] {
-        let mut sums = [1.0; QUERIES];
+    ) -> [Total; QUERIES] {
+        let mut totals = [Total { max: 0.0, sum: 1.0 }; QUERIES];
         let lines = scores.chunks_exact_mut(keys).zip(weights.chunks_exact_mut(keys));
-        for (row, ((scores, weights), sum)) in lines.zip(&mut sums).take(rows).enumerate() {
+        for (row, ((scores, weights), total)) in lines.zip(&mut totals).take(rows).enumerate() {
             let limit = first + row + 1;
             let max = math::max(&scores[..limit]);
             for (score, weight) in scores[..limit].iter_mut().zip(&mut weights[..limit]) {
@@ -157,9 +192,9 @@ impl Attention {
             }
             scores[limit..].fill(0.0);
             weights[limit..].fill(E::from_f32(0.0));
-            *sum = math::sum(scores, |x| x);
+            *total = Total { max, sum: math::sum(scores, |x| x) };
         }
-        sums
+        totals
     }
 }
 

@@ -56,15 +56,21 @@ const LANES: usize = 16;
 
 /// Σ f(x), in an order that depends on the length alone.
 #[inline(always)]
-pub(crate) fn sum(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+pub(crate) fn sum<T: Copy>(x: &[T], f: impl Fn(T) -> f32) -> f32 {
+    sum_pairs(x, x, |x, _| f(x))
+}
+
+/// Σ f(x, y), in an order that depends on the length alone.
+#[inline(always)]
+pub(crate) fn sum_pairs<T: Copy, U: Copy>(x: &[T], y: &[U], f: impl Fn(T, U) -> f32) -> f32 {
     let mut lanes = [0.0f32; LANES];
-    let chunks = x.chunks_exact(LANES);
-    for (lane, x) in lanes.iter_mut().zip(chunks.remainder()) {
-        *lane += f(*x);
+    let (x, y) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
+    for ((lane, x), y) in lanes.iter_mut().zip(x.remainder()).zip(y.remainder()) {
+        *lane += f(*x, *y);
     }
-    for chunk in chunks {
-        for (lane, x) in lanes.iter_mut().zip(chunk) {
-            *lane += f(*x);
+    for (x, y) in x.zip(y) {
+        for ((lane, x), y) in lanes.iter_mut().zip(x).zip(y) {
+            *lane += f(*x, *y);
         }
     }
     fold(lanes, |a, b| a + b)

@@ -14,6 +14,7 @@ mod portable;
 use half::bf16;
 
 pub use self::device::{Layout, multiply_add_on, multiply_on, product, product_add, product_exact};
+pub(super) use self::pack::Source;
 use crate::tensor::{Element, Matrix, PANEL, panel_len};
 
 /// Left operand: `rows` rows, `stride` elements apart.
@@ -171,6 +172,22 @@ pub fn matmul<E: Element>(a: Rows<E>, b: Panels<E>, out: &mut [f32], out_stride:
 
 /// [`matmul`] by a given micro-kernel.
 pub fn multiply<E: Element>(kernel: Kernel<E>, a: Rows<E>, b: Panels<E>, out: &mut [f32], out_stride: usize) {
+    multiply_from(kernel, Start::Zero, a, b, out, out_stride);
+}
+
+/// [`matmul`] added to `out`: its sums go on over more inputs.
+pub(super) fn matmul_add<E: Element>(a: Rows<E>, b: Panels<E>, out: &mut [f32], out_stride: usize) {
+    multiply_from(E::kernel(), Start::Outputs, a, b, out, out_stride);
+}
+
+fn multiply_from<E: Element>(
+    kernel: Kernel<E>,
+    start: Start,
+    a: Rows<E>,
+    b: Panels<E>,
+    out: &mut [f32],
+    out_stride: usize,
+) {
     if a.rows == 0 || b.count == 0 {
         return;
     }
@@ -183,7 +200,7 @@ pub fn multiply<E: Element>(kernel: Kernel<E>, a: Rows<E>, b: Panels<E>, out: &m
             let rows = kernel.rows.min(a.rows - row);
             let tile = Left { data: &a.data[row * a.stride..], rows, stride: a.stride, step: E::GROUP };
             let out = &mut out[row * out_stride + panel * PANEL..];
-            (kernel.run)(tile, one, Start::Zero, out, out_stride);
+            (kernel.run)(tile, one, start, out, out_stride);
         }
     }
 }

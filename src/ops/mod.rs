@@ -16,5 +16,6 @@ pub mod head;
 mod math;
 pub mod matmul;
 pub mod norm;
+pub mod optimizer;
 pub mod rope;
 pub(crate) mod simd;

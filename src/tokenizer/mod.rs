@@ -5,6 +5,8 @@
 
 mod align;
 mod bytes;
+mod chat;
+mod chat_functions;
 mod load;
 mod rewrite;
 mod scheme;
@@ -14,6 +16,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use align::Alignment;
+pub use chat::{ChatTemplate, Conversation};
 pub use utf8::{Utf8State, Utf8Table};
 
 use crate::{Error, Result};

@@ -43,6 +43,8 @@ fn llama() -> Config {
         sliding_window: None,
         special_ids: vec![1, 2],
         bos_token_id: Some(1),
+        padding_row: None,
+        initializer_range: 0.02,
     }
 }
 
@@ -134,6 +136,7 @@ fn olmo() -> Config {
         norm_eps: 1e-5,
         norm_weight: false,
         bos_token_id: None,
+        padding_row: Some(1),
         ..llama()
     }
 }

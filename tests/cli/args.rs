@@ -8,10 +8,14 @@ use toml::Table;
 
 use crate::{Outcome, command, run};
 
-const COMMANDS: [&str; 4] = ["score", "edit", "revert", "info"];
+const COMMANDS: [&str; 7] = ["score", "edit", "train", "eval perplexity", "revert", "tokenize", "info"];
 
 fn toedit(args: &[&str]) -> Outcome {
     run(command(args), b"")
+}
+
+fn words(command: &str) -> Vec<&str> {
+    command.split(' ').collect()
 }
 
 /// The configuration in effect under these arguments of a command.
@@ -43,11 +47,12 @@ fn assert_refused(args: &[&str], parts: &[&str]) {
 fn help_and_version_go_to_standard_output() {
     let outcome = toedit(&["--help"]);
     assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""));
-    assert!(COMMANDS.iter().all(|command| outcome.stdout.contains(command)));
+    let names = COMMANDS.map(|command| command.split(' ').next().unwrap());
+    assert!(names.iter().all(|name| outcome.stdout.contains(name)));
     let outcome = toedit(&["--version"]);
     assert_eq!(outcome.stdout, format!("toedit {}\n", env!("CARGO_PKG_VERSION")));
     for command in COMMANDS {
-        let outcome = toedit(&[command, "--help"]);
+        let outcome = toedit(&[&words(command)[..], &["--help"]].concat());
         assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""));
         assert!(outcome.stdout.contains("--config"), "{}", outcome.stdout);
     }
@@ -56,7 +61,7 @@ fn help_and_version_go_to_standard_output() {
 #[test]
 fn every_flag_has_help() {
     for command in COMMANDS {
-        let help = toedit(&[command, "-h"]).stdout;
+        let help = toedit(&[&words(command)[..], &["-h"]].concat()).stdout;
         let lines: Vec<&str> = help.lines().collect();
         for (i, line) in lines.iter().enumerate().filter(|(_, line)| line.trim_start().starts_with("--")) {
             let described =

@@ -2,8 +2,11 @@
 #![cfg(feature = "cli")]
 
 mod args;
+#[path = "../common/mod.rs"]
+mod common;
 mod devices;
 mod edit;
+mod eval;
 mod formats;
 mod info;
 mod inputs;
@@ -14,6 +17,8 @@ mod revert;
 mod rules;
 mod score;
 mod signals;
+mod tokenize;
+mod train;
 
 use std::fs;
 use std::io::Write;

@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 
 use super::shared::{CommonArgs, InputArgs, Missing, ModelArgs, OutputArgs, RunArgs, WindowArgs};
-use super::values::{at_least, mass, temperature, threshold};
+use super::values::{at_least, mass, positive, threshold};
 use crate::data::Outputs;
 use crate::{Error, Result};
 
@@ -144,7 +144,7 @@ pub struct SamplerArgs {
     #[arg(long, value_name = "P", value_parser = mass)]
     pub top_p: Option<f64>,
     /// Divides the logits before the draw [default: the strategy's, else 1.5]
-    #[arg(long, value_name = "B", value_parser = temperature)]
+    #[arg(long, value_name = "B", value_parser = positive)]
     pub temperature: Option<f64>,
     /// Never draw the token that is there already
     #[arg(long)]

@@ -2,16 +2,22 @@
 //! they are used.
 
 mod edit;
+mod eval;
 mod info;
 mod revert;
 mod score;
 mod shared;
+mod tokenize;
+mod train;
 mod values;
 
 pub use edit::{EditArgs, EmitArg, RuleArgs, SamplerArg, SamplerArgs, StrategyArg};
+pub use eval::{EvalArgs, Measure, PerplexityArgs};
 pub use info::InfoArgs;
 pub use revert::RevertArgs;
 pub use score::ScoreArgs;
 pub use shared::default_threads;
-pub use shared::{BosArg, CommonArgs, LogFormat, ModelArgs, OutputArgs, RunArgs, WindowArgs};
+pub use shared::{BosArg, CommonArgs, LogFormat, ModelArgs, RunArgs, WindowArgs};
+pub use tokenize::TokenizeArgs;
+pub use train::{OptimizerArgs, PackingArg, ScheduleArg, TrainArgs};
 pub use values::DtypeArg;

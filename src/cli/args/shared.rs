@@ -158,7 +158,11 @@ pub(super) struct Missing(Vec<&'static str>);
 
 impl Missing {
     pub fn model(self, args: &ModelArgs) -> Self {
-        self.unless(args.model.is_some(), MODEL)
+        self.model_name(args.model.as_deref())
+    }
+
+    pub fn model_name(self, model: Option<&str>) -> Self {
+        self.unless(model.is_some(), MODEL)
     }
 
     pub fn input(self, args: &InputArgs) -> Self {

@@ -75,14 +75,24 @@ pub(super) fn threshold(text: &str) -> Result<f64, String> {
     number(text, f64::is_finite, "a finite number")
 }
 
-/// A temperature: finite and above 0.
-pub(super) fn temperature(text: &str) -> Result<f64, String> {
-    number(text, |value| value.is_finite() && value > 0.0, "a finite number above 0")
-}
-
 /// A probability mass: above 0 and at most 1.
 pub(super) fn mass(text: &str) -> Result<f64, String> {
     number(text, |value| value > 0.0 && value <= 1.0, "a number above 0 and at most 1")
+}
+
+/// A number above 0.
+pub(super) fn positive(text: &str) -> Result<f64, String> {
+    number(text, |value| value.is_finite() && value > 0.0, "a finite number above 0")
+}
+
+/// A number from 0 on.
+pub(super) fn non_negative(text: &str) -> Result<f64, String> {
+    number(text, |value| value.is_finite() && value >= 0.0, "a finite number of at least 0")
+}
+
+/// A number from 0 up to 1, 1 left out.
+pub(super) fn fraction(text: &str) -> Result<f64, String> {
+    number(text, |value| (0.0..1.0).contains(&value), "a number of at least 0 and below 1")
 }
 
 fn number(text: &str, holds: impl Fn(f64) -> bool, expected: &str) -> Result<f64, String> {
@@ -106,13 +116,13 @@ mod tests {
     #[test]
     fn numbers_outside_their_range_are_refused() {
         assert_eq!(threshold("-0.5"), Ok(-0.5));
-        assert_eq!(temperature("1.5"), Ok(1.5));
+        assert_eq!(positive("1.5"), Ok(1.5));
         assert_eq!(mass("1"), Ok(1.0));
         for text in ["nan", "inf", "", "1,5"] {
-            assert!(threshold(text).is_err() && temperature(text).is_err() && mass(text).is_err(), "{text}");
+            assert!(threshold(text).is_err() && positive(text).is_err() && mass(text).is_err(), "{text}");
         }
         for text in ["0", "-1"] {
-            assert!(temperature(text).is_err() && mass(text).is_err(), "{text}");
+            assert!(positive(text).is_err() && mass(text).is_err(), "{text}");
         }
         assert!(mass("1.01").is_err());
     }

@@ -28,7 +28,7 @@ const DRIVER: c_int = match c_int::from_str_radix(env!("TOEDIT_CUDA_MAJOR"), 10)
 };
 
 /// All functions of the driver that this crate calls. cudarc panics where it misses one.
-const FUNCTIONS: [&str; 28] = [
+const FUNCTIONS: [&str; 29] = [
     "cuInit",
     "cuDriverGetVersion",
     "cuDeviceGetCount",
@@ -45,6 +45,7 @@ const FUNCTIONS: [&str; 28] = [
     "cuMemsetD8Async",
     "cuMemcpyHtoDAsync_v2",
     "cuMemcpyDtoHAsync_v2",
+    "cuMemcpyDtoDAsync_v2",
     "cuStreamCreate",
     "cuStreamDestroy_v2",
     "cuEventCreate",

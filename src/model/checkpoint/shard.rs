@@ -13,10 +13,7 @@ use rayon::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::header::{Entry, HEADER_LIMIT, parse};
-use crate::{
-    Error, Result,
-    model::{folder::open_regular, map::map},
-};
+use crate::{Error, Result, map::map, model::folder::open_regular};
 
 /// Bytes hashed at a time; part of the fingerprint's definition.
 const HASH_CHUNK: u64 = 4 << 20;

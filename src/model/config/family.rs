@@ -25,6 +25,22 @@ pub enum Family {
     GptNeox,
 }
 
+impl Family {
+    /// What `model_type` calls it.
+    pub fn model_type(self) -> &'static str {
+        self.traits().model_type
+    }
+
+    /// What `architectures` calls its language model.
+    pub fn architecture(self) -> &'static str {
+        self.traits().architecture
+    }
+
+    fn traits(self) -> &'static Traits {
+        FAMILIES.iter().find(|traits| traits.family == self).expect("every family is listed")
+    }
+}
+
 /// A switch that a family fixes or that a field of `config.json` sets.
 #[derive(Clone, Copy)]
 pub(super) enum Switch {
@@ -102,6 +118,8 @@ pub(super) struct Traits {
     pub key_value_heads: KeyValueHeads,
     pub head_dim: HeadDim,
     pub window: Window,
+    /// Whether the embedding's row of the padding token is 0 and is not trained through the embedding.
+    pub padding_row: bool,
     /// Defaults of `bos_token_id`, `eos_token_id`, `pad_token_id`.
     pub special_ids: [Option<u32>; 3],
 }
@@ -136,6 +154,7 @@ const LLAMA: Traits = Traits {
     key_value_heads: KeyValueHeads::Field(None),
     head_dim: HeadDim::Field,
     window: Window::Never,
+    padding_row: true,
     special_ids: [Some(1), Some(2), None],
 };
 
@@ -217,6 +236,7 @@ const GPT_NEOX: Traits = Traits {
     mlp_bias: Switch::Fixed(true),
     key_value_heads: KeyValueHeads::AllHeads,
     head_dim: HeadDim::Derived,
+    padding_row: false,
     special_ids: [Some(0), Some(2), None],
     ..LLAMA
 };

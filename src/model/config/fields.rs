@@ -59,6 +59,15 @@ impl<'a> Fields<'a> {
         self.value(name).map(check).transpose()
     }
 
+    /// A number in [0, `max`], if there.
+    pub fn number_from_zero(&self, name: &str, max: f64) -> Result<Option<f64>> {
+        let check = |value: &Value| match value.as_f64() {
+            Some(number) if (0.0..=max).contains(&number) => Ok(number),
+            _ => Err(self.mismatch(name, value, format!("a number from 0 to {max}"))),
+        };
+        self.value(name).map(check).transpose()
+    }
+
     /// A number in [1, `max`], if there.
     pub fn number_from_one(&self, name: &str, max: f64) -> Result<Option<f64>> {
         let check = |value: &Value| match value.as_f64() {

@@ -1,54 +1,21 @@
-//! Attention by kernels: rows of queries in tiles, keys and values streamed past them.
+//! Attention of a pack of documents on a device: shapes, and the two arms.
 
 use crate::device::kernels::Kernels;
-use crate::device::{Buffer, Grid, Queue, Rows, View};
+use crate::device::{Arm, Buffer, Queue, Rows, View};
 use crate::tensor::Element;
 use crate::{Error, Result};
 
-use super::Attention;
+use super::{Attention, host};
 
-/// Threads of a block.
-const THREADS: u32 = 128;
-/// Sizes of heads that kernels are compiled for; others are padded to the next.
-const WIDTHS: [usize; 5] = [32, 64, 96, 128, 256];
 /// Words of a tile: its first row, its document's first row and end row.
 const TILE: usize = 3;
 
-/// What a block of a kernel takes.
-struct Block {
-    /// Values of a head, padded.
-    width: usize,
-    /// Rows of queries.
-    queries: usize,
-    /// Bytes of shared memory: the queries, what is under way of keys and values, and in f32 a tile of weights.
-    shared: u32,
-}
-
-impl Block {
-    fn new<E: Element>(head_dim: usize) -> Result<Self> {
-        let width = WIDTHS.into_iter().find(|width| *width >= head_dim && head_dim.is_multiple_of(2));
-        let width = width.ok_or_else(|| {
-            Error::Usage(format!("heads of {head_dim} values: the kernels take even numbers up to 256"))
-        })?;
-        // Rows are padded by 16 bytes.
-        let pitch = width * size_of::<E>() + 16;
-        let (queries, bytes) = if E::GROUP == 2 {
-            let (queries, stages) = (if width <= 128 { 128 } else { 64 }, if width <= 96 { 3 } else { 2 });
-            (queries, (queries + stages * 64) * pitch)
-        } else {
-            let queries = if width <= 128 { 32 } else { 16 };
-            (queries, (queries + 2 * 32) * pitch + queries * 32 * size_of::<E>())
-        };
-        Ok(Self { width, queries, shared: bytes as u32 })
-    }
-}
-
-/// The tiles of queries of a pack of documents, on a device: every layer reads the same ones.
+/// The tiles of rows of a pack of documents, on a device: every layer reads the same ones.
 pub struct Tiles {
-    buffer: Buffer<u32>,
-    count: usize,
+    pub(super) buffer: Buffer<u32>,
+    pub(super) count: usize,
     /// Rows of the pack.
-    rows: usize,
+    pub(super) rows: usize,
 }
 
 impl Tiles {
@@ -61,10 +28,10 @@ impl Tiles {
     }
 
     /// Replaces them by those of documents that end where the next begins, `cu_seqlens` being where each begins and the
-    /// end of the last. Tiles with the most keys come first, so that no block starts a long one when others are done.
+    /// end of the last.
     ///
     /// # Errors
-    /// As [`Queue::write`]; [`Error::Usage`] for heads that no kernel takes.
+    /// As [`Queue::write`]; [`Error::Usage`] for heads that the device does not take.
     ///
     /// # Panics
     /// If there is no room for as many tokens.
@@ -74,18 +41,48 @@ impl Tiles {
         attention: &Attention,
         cu_seqlens: &[usize],
     ) -> Result<()> {
-        let queries = Block::new::<E>(attention.head_dim)?.queries;
+        let rows = tile_rows::<E>(queue, attention)?;
         let mut tiles = Vec::new();
         for ends in cu_seqlens.windows(2) {
-            let firsts = (ends[0]..ends[1]).step_by(queries);
+            let firsts = (ends[0]..ends[1]).step_by(rows);
             tiles.extend(firsts.map(|first| [first as u32, ends[0] as u32, ends[1] as u32]));
         }
-        tiles.sort_by_key(|[first, document, _]| std::cmp::Reverse(first - document));
+        // Tiles with the most keys come first, so that no block starts a long one when others are done. The host's tasks
+        // need no order but that of the memory, which they share out.
+        if !is_host(queue) {
+            tiles.sort_by_key(|[first, document, _]| std::cmp::Reverse(first - document));
+        }
         queue.write(self.buffer.view(), tiles.as_flattened())?;
         self.count = tiles.len();
         self.rows = cu_seqlens.iter().copied().max().unwrap_or(0);
         Ok(())
     }
+}
+
+fn is_host(queue: &Queue) -> bool {
+    matches!(queue.arm(), Arm::Host(_))
+}
+
+/// Rows of a tile.
+fn tile_rows<E: Element>(queue: &Queue, attention: &Attention) -> Result<usize> {
+    match queue.arm() {
+        Arm::Host(_) if attention.head_dim.is_multiple_of(2) => Ok(host::ROWS),
+        Arm::Host(_) => {
+            Err(Error::Usage(format!("heads of {} values: expected an even number", attention.head_dim)))
+        }
+        #[cfg(kernels)]
+        Arm::Kernels => Ok(super::launch::Block::new::<E>(attention.head_dim)?.queries),
+    }
+}
+
+/// What gradients are computed from.
+#[derive(Clone, Copy)]
+pub(super) struct Gradient<'a, E> {
+    pub dout: Rows<'a, E>,
+    pub out: Rows<'a, E>,
+    pub lse: View<'a, f32>,
+    pub qkv: Rows<'a, E>,
+    pub delta: View<'a, f32>,
 }
 
 impl Attention {
@@ -105,27 +102,67 @@ impl Attention {
         qkv: Rows<'_, E>,
         tiles: &Tiles,
     ) -> Result<()> {
-        let Self { heads, kv_heads, head_dim, scale } = *self;
-        let Tiles { ref buffer, count, rows } = *tiles;
-        assert!(rows <= out.rows && rows <= qkv.rows, "{rows} rows, {} out, {} in", out.rows, qkv.rows);
-        assert_eq!((out.width, qkv.width), (self.q_len(), self.q_len() + 2 * self.kv_len()), "widths");
-        assert!(lse.is_empty() || rows * heads <= lse.len(), "{} sums for {rows} rows", lse.len());
-        assert!(heads.is_multiple_of(kv_heads), "{heads} heads share {kv_heads}");
-        out.check_aligned();
-        qkv.check_aligned();
-        let block = Block::new::<E>(head_dim)?;
-        let launch = match block.width {
-            32 => E::attention_forward_d32,
-            64 => E::attention_forward_d64,
-            96 => E::attention_forward_d96,
-            128 => E::attention_forward_d128,
-            _ => E::attention_forward_d256,
-        };
-        let grid = Grid { blocks: [count as u32, heads as u32, 1], threads: THREADS, shared: block.shared };
-        let (tiles, q_stride, out_stride) = (buffer.view(), qkv.stride, out.stride);
-        launch(
-            queue, grid, out.data, lse, qkv.data, tiles, count, heads, kv_heads, head_dim, q_stride,
-            out_stride, scale,
-        )
+        self.check(tiles, &[out], &[qkv]);
+        assert!(lse.is_empty() || tiles.rows * self.heads <= lse.len(), "{} sums", lse.len());
+        match queue.arm() {
+            Arm::Host(host) => {
+                host::forward(self, &host, out, lse, qkv, tiles);
+                Ok(())
+            }
+            #[cfg(kernels)]
+            Arm::Kernels => self.launch_forward(queue, out, lse, qkv, tiles),
+        }
+    }
+
+    /// Writes the gradients of queries, keys and values `[T, (H + 2·KV)·D]` from that of the outputs, `dout` `[T, H·D]`:
+    /// with weights `p_ij = e^(scale · q_i·k_j − lse_i)`, computed again,
+    ///
+    /// `dv_j = Σ p_ij dout_i`, `ds_ij = p_ij (dout_i·v_j − dout_i·out_i)`, `dq_i = scale Σ ds_ij k_j`,
+    /// `dk_j = scale Σ ds_ij q_i`.
+    ///
+    /// `out`, `lse` and `qkv` are those of [`Attention::forward_on`]; `delta` `[T, H]` is work memory.
+    ///
+    /// # Errors
+    /// As [`Attention::forward_on`].
+    ///
+    /// # Panics
+    /// As [`Attention::forward_on`].
+    #[expect(clippy::too_many_arguments, reason = "each is a matrix of its own")]
+    pub fn backward_on<E: Kernels>(
+        &self,
+        queue: &Queue,
+        dqkv: Rows<'_, E>,
+        dout: Rows<'_, E>,
+        out: Rows<'_, E>,
+        lse: View<'_, f32>,
+        qkv: Rows<'_, E>,
+        delta: View<'_, f32>,
+        tiles: &Tiles,
+    ) -> Result<()> {
+        self.check(tiles, &[dout, out], &[dqkv, qkv]);
+        let len = tiles.rows * self.heads;
+        assert!(len <= lse.len() && len <= delta.len(), "{} sums, {} of delta", lse.len(), delta.len());
+        let gradient = Gradient { dout, out, lse, qkv, delta };
+        match queue.arm() {
+            Arm::Host(host) => {
+                host::backward(self, &host, dqkv, &gradient, tiles);
+                Ok(())
+            }
+            #[cfg(kernels)]
+            Arm::Kernels => self.launch_backward(queue, dqkv, &gradient, tiles),
+        }
+    }
+
+    /// Fails where a matrix of all heads' queries, or of queries, keys and values, is not what `tiles` are about.
+    fn check<E>(&self, tiles: &Tiles, heads: &[Rows<'_, E>], all: &[Rows<'_, E>]) {
+        assert!(self.heads.is_multiple_of(self.kv_heads), "{} heads share {}", self.heads, self.kv_heads);
+        let widths = [self.q_len(), self.q_len() + 2 * self.kv_len()];
+        for (width, matrices) in widths.into_iter().zip([heads, all]) {
+            for rows in matrices {
+                assert!(tiles.rows <= rows.rows, "{} rows, {} in a matrix", tiles.rows, rows.rows);
+                assert_eq!(rows.width, width, "width");
+                rows.check_aligned();
+            }
+        }
     }
 }

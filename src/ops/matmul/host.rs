@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use super::pack::{self, Source};
 use super::{Kernel, Layout, Left, Panels, Start};
 use crate::ops::simd::vectorize;
-use crate::tensor::{Buffer, Element, PANEL, panel_len};
+use crate::tensor::{Buffer, Element, PANEL};
 
 /// Inputs of a block.
 const INPUTS: usize = 256;
@@ -103,20 +103,13 @@ impl<E: Element> Product<'_, E> {
         columns: &Range<usize>,
         scratch: &'s mut [E],
     ) -> Panels<'s, E> {
-        let stride = panel_len::<E>(inputs.len());
-        let count = columns.len().div_ceil(PANEL);
-        let scratch = &mut scratch[..count * stride];
         if self.layout == Layout::Nt {
-            for (panel, first) in scratch.chunks_exact_mut(stride.max(1)).zip(columns.clone().step_by(PANEL))
-            {
-                let outputs = PANEL.min(columns.end - first);
-                (self.kernel.transpose)(self.b.part([first, inputs.start], [outputs, inputs.len()]), panel);
-            }
+            let from = self.b.part([columns.start, inputs.start], [columns.len(), inputs.len()]);
+            from.outputs(self.kernel, scratch)
         } else {
             let from = self.b.part([inputs.start, columns.start], [inputs.len(), columns.len()]);
-            (self.kernel.interleave)(from, PANEL, scratch);
+            from.inputs(self.kernel, scratch)
         }
-        Panels { data: scratch, count, stride, segments: 1, segment: stride / PANEL, segment_stride: 0 }
     }
 
     /// Some inputs of some rows of `a`, packed where they do not lie as the kernel wants them.

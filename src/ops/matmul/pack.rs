@@ -1,12 +1,12 @@
 //! Row-major operands in the layouts that micro-kernels read, packed as they are used.
 
-use super::span;
+use super::{Kernel, Panels, span};
 use crate::ops::simd::vectorize;
-use crate::tensor::{Element, PANEL, pack_panel};
+use crate::tensor::{Element, PANEL, pack_panel, panel_len};
 
 /// Rows of an operand, or some of their columns.
 #[derive(Clone, Copy)]
-pub(super) struct Source<'a, E> {
+pub(in crate::ops) struct Source<'a, E> {
     /// From the first element of the first row on.
     pub data: &'a [E],
     /// Distance between rows.
@@ -24,6 +24,27 @@ impl<'a, E> Source<'a, E> {
         let start = row * self.stride + column;
         let data = if rows == 0 { &[] } else { &self.data[start..][..span(rows, self.stride, width)] };
         Self { data, rows, width, ..*self }
+    }
+}
+
+impl<E: Element> Source<'_, E> {
+    /// Packs the rows as outputs of a right operand, whose inputs are the columns.
+    pub fn outputs<'s>(&self, kernel: Kernel<E>, scratch: &'s mut [E]) -> Panels<'s, E> {
+        let (count, stride) = (self.rows.div_ceil(PANEL), panel_len::<E>(self.width));
+        let scratch = &mut scratch[..count * stride];
+        for (panel, first) in scratch.chunks_exact_mut(stride.max(1)).zip((0..self.rows).step_by(PANEL)) {
+            let outputs = PANEL.min(self.rows - first);
+            (kernel.transpose)(self.part([first, 0], [outputs, self.width]), panel);
+        }
+        Panels { data: scratch, count, stride, segments: 1, segment: stride / PANEL, segment_stride: 0 }
+    }
+
+    /// Packs the rows as inputs of a right operand, whose outputs are the columns.
+    pub fn inputs<'s>(&self, kernel: Kernel<E>, scratch: &'s mut [E]) -> Panels<'s, E> {
+        let (count, stride) = (self.width.div_ceil(PANEL), panel_len::<E>(self.rows));
+        let scratch = &mut scratch[..count * stride];
+        (kernel.interleave)(*self, PANEL, scratch);
+        Panels { data: scratch, count, stride, segments: 1, segment: stride / PANEL, segment_stride: 0 }
     }
 }
 

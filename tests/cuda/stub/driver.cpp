@@ -249,6 +249,18 @@ int cuMemsetD8Async(uint64_t address, unsigned char byte, size_t bytes, void* st
   return kSuccess;
 }
 
+int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, void* stream) {
+  Lock lock(mutex);
+  check_context("cuMemcpyDtoDAsync");
+  if (sticky) return sticky;
+  check_device("cuMemcpyDtoDAsync", to, bytes);
+  check_device("cuMemcpyDtoDAsync", from, bytes);
+  checked("cuMemcpyDtoDAsync", stream)->work.push_back([=] {
+    std::memcpy(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), bytes);
+  });
+  return kSuccess;
+}
+
 int cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, void* stream) {
   Lock lock(mutex);
   return copy("cuMemcpyHtoDAsync", to, const_cast<void*>(from), bytes, stream, true);

@@ -1,0 +1,207 @@
+//! `toedit eval`: measures of a model.
+//!
+//! Perplexity is e^(−mean log p). The mean is over all scored tokens, each with equal weight; long documents are scored in
+//! overlapping windows. With `--batch-mean` it is the ToEdit paper's: the first 1024 tokens of each document are scored
+//! and the rest is left out; consecutive documents, in input order, form batches; the mean over a batch's tokens is taken,
+//! then the mean over the batches, each with equal weight however many tokens it has, and e to its power. The last
+//! batch may be smaller; one without a scored token does not count.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::args::{EvalArgs, Measure, PerplexityArgs, WindowArgs};
+use super::pipeline::{Job, Pipeline};
+use super::progress::{Mode, Progress};
+use super::score::Totals;
+use super::session::{Session, SessionCard};
+use super::signals::Interrupt;
+use super::summary::{self, Tally, Timing};
+use crate::Result;
+use crate::data::{Document, Documents, Inputs};
+use crate::model::{Config, folder};
+use crate::score::{Scorer, Scores};
+
+/// Tokens of a document that the paper's evaluation sees.
+const BATCH_MEAN_TOKENS: usize = 1024;
+
+/// The summary file.
+#[derive(Serialize)]
+struct Summary<'a> {
+    command: &'static str,
+    version: &'static str,
+    #[serde(flatten)]
+    session: SessionCard,
+    documents: u64,
+    tokens: u64,
+    scored: u64,
+    windows: u64,
+    truncated: u64,
+    nll: f64,
+    /// By the mean that was asked for; null where nothing is scored.
+    perplexity: Option<f64>,
+    token_weighted_perplexity: Option<f64>,
+    batch_mean: bool,
+    /// Documents of a batch and their number, where the mean is over batches.
+    batch_size: Option<usize>,
+    batches: Option<u64>,
+    passed_through: &'a BTreeMap<&'static str, u64>,
+    #[serde(flatten)]
+    timing: Timing,
+}
+
+/// Runs the command and gives the exit status.
+///
+/// # Errors
+/// Those of the arguments, the files and the model.
+pub fn run(args: &EvalArgs) -> Result<u8> {
+    match &args.measure {
+        Measure::Perplexity(args) => perplexity(args),
+    }
+}
+
+fn perplexity(args: &PerplexityArgs) -> Result<u8> {
+    args.check()?;
+    let interrupt = Interrupt::install()?;
+    let inputs = Inputs::expand(&args.input.input)?;
+    summary::check(args.output.summary.as_deref(), &inputs, None)?;
+    let documents = inputs.documents(args.input.read_options())?;
+    let session = Session::open(&args.model, &args.run, &window(args)?, &interrupt)?;
+    let progress = Progress::new(Mode::of(&args.common), inputs.total_bytes());
+    let mut figures = Figures::new(args.mean.batch_size);
+    session.pool.install(|| figures.measure(&session, &progress, &interrupt, documents))?;
+    progress.finish();
+    report(args, &session, &figures)?;
+    Ok(figures.tally.exit_status())
+}
+
+/// The windows that were asked for; for the mean over batches one, of the paper's length where none is given.
+fn window(args: &PerplexityArgs) -> Result<WindowArgs> {
+    let mut window = args.window.clone();
+    if args.mean.batch_mean {
+        let model = folder::resolve(args.model.model.as_deref().unwrap_or_default())?;
+        let positions = Config::from_file(&model.join(folder::CONFIG))?.max_position_embeddings;
+        window.max_length.get_or_insert(BATCH_MEAN_TOKENS.min(positions));
+        window.truncate = true;
+    }
+    Ok(window)
+}
+
+/// Sums over all documents.
+struct Figures {
+    tally: Tally,
+    totals: Totals,
+    batches: BatchMeans,
+}
+
+impl Figures {
+    fn new(batch_size: usize) -> Self {
+        let batches =
+            BatchMeans { size: batch_size, documents: 0, batch: Totals::default(), count: 0, sum: 0.0 };
+        Self { tally: Tally::default(), totals: Totals::default(), batches }
+    }
+
+    fn measure(
+        &mut self,
+        session: &Session,
+        progress: &Progress,
+        interrupt: &Interrupt,
+        documents: Documents,
+    ) -> Result<()> {
+        let scorer = Scorer::new(&session.model, session.score.clone())?;
+        let read = documents.progress();
+        Pipeline {
+            interrupt,
+            chunk_tokens: session.chunk_tokens(),
+            prepare: |document: Document| {
+                let ids = session.encode(&document)?;
+                Ok(Job { document, ids, extra: () })
+            },
+            work: |jobs: Vec<Job<()>>| {
+                self.tally.begin_batch();
+                let scores = session.score_jobs(&scorer, &jobs)?;
+                self.tally.end_batch();
+                for (job, scores) in jobs.iter().zip(&scores) {
+                    self.tally.count(&session.sequence(job), &session.score.windows);
+                    self.totals.add(scores);
+                    self.batches.add(scores);
+                }
+                progress.update(self.tally.documents, self.tally.tokens, read.read());
+                Ok(jobs)
+            },
+            write: |_: Job<()>| Ok(()),
+        }
+        .run(documents)?;
+        self.batches.close();
+        Ok(())
+    }
+}
+
+/// The mean over batches, as documents arrive.
+struct BatchMeans {
+    /// Documents of a batch.
+    size: usize,
+    /// Documents of the batch that is open.
+    documents: usize,
+    batch: Totals,
+    /// Batches with a scored token.
+    count: u64,
+    /// Sum of their means.
+    sum: f64,
+}
+
+impl BatchMeans {
+    fn add(&mut self, scores: &Scores) {
+        self.batch.add(scores);
+        self.documents += 1;
+        if self.documents == self.size {
+            self.close();
+        }
+    }
+
+    /// Ends the batch that is open.
+    fn close(&mut self) {
+        let batch = std::mem::take(&mut self.batch);
+        self.documents = 0;
+        if let Some(mean) = batch.mean() {
+            self.count += 1;
+            self.sum += mean;
+        }
+    }
+
+    fn perplexity(&self) -> Option<f64> {
+        (self.count > 0).then(|| (self.sum / self.count as f64).exp())
+    }
+}
+
+fn report(args: &PerplexityArgs, session: &Session, figures: &Figures) -> Result<()> {
+    let Figures { tally, totals, batches } = figures;
+    let timing = tally.timing(session.load_seconds);
+    let batch_mean = args.mean.batch_mean;
+    let perplexity = if batch_mean { batches.perplexity() } else { totals.perplexity() };
+    let figure = perplexity.map_or("none".to_owned(), |value| format!("{value:.4}"));
+    let mut text =
+        format!("{}{}, {} scored, perplexity {figure}", tally.text(), timing.text(), totals.scored);
+    if batch_mean {
+        text += &format!(" as a mean over batches of {}", batches.size);
+    }
+    let summary = Summary {
+        command: "eval perplexity",
+        version: env!("CARGO_PKG_VERSION"),
+        session: session.card(),
+        documents: tally.documents,
+        tokens: tally.tokens,
+        scored: totals.scored,
+        windows: totals.windows,
+        truncated: tally.truncated,
+        nll: totals.nll,
+        perplexity,
+        token_weighted_perplexity: totals.perplexity(),
+        batch_mean,
+        batch_size: batch_mean.then_some(batches.size),
+        batches: batch_mean.then_some(batches.count),
+        passed_through: &tally.passed_through,
+        timing,
+    };
+    summary::report(&args.common, args.output.summary.as_deref(), &text, &summary)
+}

@@ -1,0 +1,119 @@
+//! The settings of a training run, from its arguments, and as a checkpoint records them.
+
+use std::fs;
+
+use serde_json::{Map, Value, json};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::super::args::{OptimizerArgs, ScheduleArg, TrainArgs};
+use super::data::TrainData;
+use crate::data::tokens::MANIFEST;
+use crate::device::Device;
+use crate::model::Dtype;
+use crate::train::schedule::{DEFAULT_DECAY_SHARE, Decay, Schedule};
+use crate::train::{LoraConfig, Origin, TrainConfig};
+use crate::{Error, Result};
+
+/// The trainer's settings; steps and warm-up from the data where they are not given.
+///
+/// # Errors
+/// [`Error::Usage`] for settings that contradict each other.
+pub fn train_config(args: &TrainArgs, origin: &Origin, data: &TrainData) -> Result<TrainConfig> {
+    let optimizer = &args.optimizer;
+    let rows = (optimizer.batch_size * optimizer.accumulate) as f64;
+    let epochs = optimizer.epochs.unwrap_or(1.0);
+    let by_epochs = || (data.train.rows_per_epoch() as f64 * epochs / rows).ceil().max(1.0) as u64;
+    let steps = optimizer.steps.map_or_else(by_epochs, |steps| steps as u64);
+    let [beta1, beta2] = optimizer.betas[..] else {
+        return Err(Error::Usage("--betas: expected two numbers, as in 0.9,0.95".into()));
+    };
+    let lora = args.learner.lora_rank.map(|rank| LoraConfig {
+        rank,
+        alpha: args.learner.lora_alpha.unwrap_or(2.0 * rank as f64) as f32,
+        seed: args.run.seed,
+    });
+    let seed = args.run.seed;
+    let limit = origin.config().max_position_embeddings;
+    if data.sequence_length > limit + 1 {
+        let length = data.sequence_length;
+        return Err(Error::Usage(format!("--sequence-length {length}: the model has {limit} positions")));
+    }
+    Ok(TrainConfig {
+        steps,
+        batch_size: optimizer.batch_size,
+        accumulate: optimizer.accumulate,
+        sequence_length: data.sequence_length,
+        schedule: schedule(optimizer, steps)?,
+        betas: [beta1 as f32, beta2 as f32],
+        eps: optimizer.eps as f32,
+        weight_decay: optimizer.weight_decay as f32,
+        clip: (optimizer.clip > 0.0).then_some(optimizer.clip as f32),
+        truncate_above: optimizer.truncate_above.map(|limit| limit as f32),
+        lora,
+        recompute: args.learner.recompute,
+        seed,
+    })
+}
+
+fn schedule(args: &OptimizerArgs, steps: u64) -> Result<Schedule> {
+    let decay = match args.schedule {
+        ScheduleArg::Constant => Decay::Constant,
+        ScheduleArg::Cosine => Decay::Cosine,
+        ScheduleArg::Wsd => Decay::WarmupStableDecay { share: DEFAULT_DECAY_SHARE },
+    };
+    let floor = args.min_learning_rate.unwrap_or(args.learning_rate / 10.0);
+    let warmup = args.warmup.map_or(steps.div_ceil(100), |steps| steps as u64);
+    Schedule::new(decay, args.learning_rate, floor, warmup, steps)
+}
+
+/// All that the run's bytes depend on, but for the number of threads and how batches are parted.
+///
+/// # Errors
+/// Files of the model or the data that cannot be read.
+pub fn record(
+    args: &TrainArgs,
+    origin: &Origin,
+    data: &TrainData,
+    config: &TrainConfig,
+    (device, dtype): (Device, Dtype),
+) -> Result<Map<String, Value>> {
+    let device = match device {
+        Device::Cuda(_) => "cuda".to_owned(),
+        other => other.to_string(),
+    };
+    let read = |path: &std::path::Path| fs::read(path).map_err(|error| Error::io(path, error));
+    let tokens = data.folders.iter().map(|folder| Ok(hash(&read(&folder.join(MANIFEST))?)));
+    let model = match origin.checkpoint() {
+        Some(checkpoint) => format!("{:016x}", checkpoint.fingerprint()?),
+        None => format!("scratch-{}", hash(&read(origin.config_path())?)),
+    };
+    let settings = json!({
+        "model": model,
+        "data": tokens.collect::<Result<Vec<String>>>()?,
+        "data_weight": args.data.data_weight,
+        "packing": format!("{:?}", args.data.packing).to_lowercase(),
+        "shuffle": !args.data.no_shuffle,
+        "response_only": args.data.response_only,
+        "steps": config.steps,
+        "batch_size": config.batch_size,
+        "accumulate": config.accumulate,
+        "sequence_length": config.sequence_length,
+        "schedule": config.schedule,
+        "betas": config.betas,
+        "eps": config.eps,
+        "weight_decay": config.weight_decay,
+        "clip": config.clip,
+        "truncate_above": config.truncate_above,
+        "lora_rank": config.lora.map(|lora| lora.rank),
+        "lora_alpha": config.lora.map(|lora| lora.alpha),
+        "seed": config.seed,
+        "device": device,
+        "dtype": dtype.to_string(),
+    });
+    let Value::Object(settings) = settings else { unreachable!("an object was written") };
+    Ok(settings)
+}
+
+fn hash(bytes: &[u8]) -> String {
+    format!("{:016x}", xxh3_64(bytes))
+}

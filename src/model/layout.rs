@@ -1,0 +1,406 @@
+//! Every parameter of a model: its tensor in transformers' files, and where it lies in training, all in one flat buffer,
+//! so that the optimizer is one launch over it.
+//!
+//! Matrices come first, vectors behind them: what decays is the front part. Rows start on 16 bytes; the padding between
+//! them is zero in weights, gradients and moments, and stays zero.
+
+use std::ops::Range;
+
+use crate::Result;
+use crate::device::{Queue, Rows, View, stride};
+
+use super::config::{Config, QkNorm};
+use super::names::{Names, Qkv};
+
+/// A matrix, or a vector as one row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    start: usize,
+    /// Outputs of a product; 1 for a vector.
+    pub rows: usize,
+    /// Inputs of a product; a vector's length.
+    pub width: usize,
+}
+
+impl Slot {
+    /// Its rows in a flat buffer.
+    pub fn of<'a, T: bytemuck::Pod>(&self, flat: View<'a, T>) -> Rows<'a, T> {
+        let Self { start, rows, width } = *self;
+        let end = flat.len().min(start + self.len());
+        Rows { data: flat.slice(start..end), rows, width, stride: stride(width) }
+    }
+
+    /// Some of a matrix's rows.
+    fn rows(&self, range: &Range<usize>) -> Self {
+        Self { start: self.start + range.start * stride(self.width), rows: range.len(), ..*self }
+    }
+
+    /// Some of a vector's values.
+    fn values(&self, range: &Range<usize>) -> Self {
+        Self { start: self.start + range.start, width: range.len(), ..*self }
+    }
+
+    /// A vector's values in a flat buffer.
+    pub fn vector<'a, T>(&self, flat: View<'a, T>) -> View<'a, T> {
+        flat.slice(self.start..self.start + self.width)
+    }
+
+    /// Elements, padding included.
+    pub fn len(&self) -> usize {
+        self.rows * stride(self.width)
+    }
+
+    /// The next place in a flat buffer that is `end` elements long so far.
+    pub fn after(end: &mut usize, rows: usize, width: usize) -> Self {
+        let slot = Self { start: *end, rows, width };
+        *end += slot.len();
+        slot
+    }
+}
+
+/// A product's parameters.
+#[derive(Clone, Copy, Debug)]
+pub struct Linear {
+    /// `[outputs, inputs]`
+    pub weight: Slot,
+    /// `[outputs]`
+    pub bias: Option<Slot>,
+}
+
+/// A norm's parameters.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Norm {
+    /// The factors.
+    pub weight: Option<Slot>,
+    /// The summands.
+    pub bias: Option<Slot>,
+}
+
+/// One block, as [`crate::model::weights::Layer`].
+#[derive(Clone, Debug)]
+pub struct Layer {
+    /// Ahead of the attention, or after it (`norm_after`).
+    pub attention_norm: Norm,
+    /// `[Q + 2K, C]`: queries, keys, values.
+    pub qkv: Linear,
+    /// Of queries, as `qk_norm` says.
+    pub q_norm: Norm,
+    /// Of keys, as `qk_norm` says.
+    pub k_norm: Norm,
+    /// `[C, Q]`
+    pub output: Linear,
+    /// Ahead of the MLP, or after it (`norm_after`).
+    pub mlp_norm: Norm,
+    /// `[I, C]`; none where the MLP is not gated.
+    pub gate: Option<Linear>,
+    /// `[I, C]`
+    pub up: Linear,
+    /// `[C, I]`
+    pub down: Linear,
+}
+
+/// What a tensor does, as far as its first values depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The token embedding.
+    Embedding,
+    /// Learned positions.
+    Positions,
+    /// A norm's factors.
+    NormWeight,
+    /// The matrix of a product that stays inside the block.
+    Linear,
+    /// The matrix of a product whose result is added to the residual stream.
+    Residual,
+    /// The summands of a product or a norm.
+    Bias,
+    /// The head.
+    Head,
+}
+
+/// A tensor of a model's files, as transformers writes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parameter {
+    /// Its full name.
+    pub name: String,
+    /// Its shape in the file.
+    pub shape: Vec<usize>,
+    /// What it does.
+    pub role: Role,
+}
+
+impl Parameter {
+    /// Its number of elements.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+/// A tensor as files hold it, and where its values lie.
+#[derive(Clone, Debug)]
+pub struct Tensor {
+    /// As files hold it.
+    pub parameter: Parameter,
+    /// Where it lies.
+    pub slot: Slot,
+    /// Rows of the slot (values of a vector) in the file's order.
+    runs: Vec<Range<usize>>,
+    /// Whether the file holds it as `[inputs, outputs]`.
+    transposed: bool,
+}
+
+impl Tensor {
+    /// Reads its values, in the file's order, from a flat buffer.
+    ///
+    /// # Errors
+    /// As [`Queue::download`].
+    pub fn read(&self, queue: &Queue, flat: View<'_, f32>) -> Result<Vec<f32>> {
+        self.read_rows(queue, self.slot.of(flat))
+    }
+
+    /// The same from rows as they lie in its slot.
+    ///
+    /// # Errors
+    /// As [`Queue::download`].
+    pub fn read_rows(&self, queue: &Queue, rows: Rows<'_, f32>) -> Result<Vec<f32>> {
+        let mut values = Vec::new();
+        for run in &self.runs {
+            values.extend(self.part(rows, run).read(queue)?);
+        }
+        Ok(if self.transposed { transpose(&values, self.slot.width) } else { values })
+    }
+
+    fn part<'a>(&self, rows: Rows<'a, f32>, run: &Range<usize>) -> Rows<'a, f32> {
+        if self.parameter.shape.len() == 1 { rows.columns(run.clone()) } else { rows.rows(run.clone()) }
+    }
+
+    /// Writes values in the file's order to their places in a flat buffer.
+    ///
+    /// # Errors
+    /// As [`Queue::write`].
+    ///
+    /// # Panics
+    /// If there are not as many as the shape says.
+    pub fn write(&self, queue: &Queue, flat: View<'_, f32>, values: &[f32]) -> Result<()> {
+        assert_eq!(values.len(), self.parameter.elements(), "values of {}", self.parameter.name);
+        let turned;
+        let mut rest = if self.transposed {
+            turned = transpose(values, values.len() / self.slot.width);
+            &turned
+        } else {
+            values
+        };
+        for run in &self.runs {
+            let part = self.part(self.slot.of(flat), run);
+            let (now, later) = rest.split_at(part.rows * part.width);
+            part.write(queue, now)?;
+            rest = later;
+        }
+        Ok(())
+    }
+}
+
+/// Row-major `[n, width]` as row-major `[width, n]`.
+fn transpose(values: &[f32], width: usize) -> Vec<f32> {
+    (0..width).flat_map(|column| values.iter().skip(column).step_by(width).copied()).collect()
+}
+
+/// The places of all parameters.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// `[vocab_size, hidden_size]`
+    pub embedding: Slot,
+    /// Learned positions `[max_position_embeddings, hidden_size]`.
+    pub positions: Option<Slot>,
+    /// The blocks.
+    pub layers: Vec<Layer>,
+    /// Ahead of the head.
+    pub final_norm: Norm,
+    /// `[vocab_size, hidden_size]`; none where the head is the embedding.
+    pub head: Option<Slot>,
+    /// Every tensor of the file, once.
+    pub tensors: Vec<Tensor>,
+    /// Elements at the front that weight decay shrinks: tensors of two dimensions.
+    pub decayed: usize,
+    /// Elements in all, padding included.
+    pub len: usize,
+}
+
+impl Layout {
+    /// The layout of a configuration's parameters.
+    pub fn new(config: &Config) -> Self {
+        let matrices = Builder::new(config, 0).build().decayed;
+        Builder::new(config, matrices).build()
+    }
+
+    /// The matrix of the head.
+    pub fn head(&self) -> Slot {
+        self.head.unwrap_or(self.embedding)
+    }
+
+    /// The weights of the products inside the blocks.
+    pub fn inner_products(&self) -> impl Iterator<Item = &Tensor> {
+        let inner = |tensor: &&Tensor| matches!(tensor.parameter.role, Role::Linear | Role::Residual);
+        self.tensors.iter().filter(inner)
+    }
+
+    /// Every tensor as files hold it.
+    pub fn parameters(&self) -> impl Iterator<Item = &Parameter> {
+        self.tensors.iter().map(|tensor| &tensor.parameter)
+    }
+
+    /// Weights, without padding.
+    pub fn elements(&self) -> usize {
+        self.parameters().map(Parameter::elements).sum()
+    }
+}
+
+/// Hands out places. Vectors begin at a base that is known only once all matrices have theirs.
+struct Builder<'a> {
+    config: &'a Config,
+    names: &'static Names,
+    matrices: usize,
+    vectors: usize,
+    tensors: Vec<Tensor>,
+}
+
+impl<'a> Builder<'a> {
+    fn new(config: &'a Config, base: usize) -> Self {
+        Self { config, names: Names::of(config.family), matrices: 0, vectors: base, tensors: Vec::new() }
+    }
+
+    fn build(mut self) -> Layout {
+        let Config { vocab_size: v, hidden_size: c, max_position_embeddings: t, .. } = *self.config;
+        let embedding = self.table(self.names.embedding, [v, c], Role::Embedding);
+        let positions = self.names.positions.map(|name| self.table(name, [t, c], Role::Positions));
+        let layers = (0..self.config.num_hidden_layers).map(|layer| self.layer(layer)).collect();
+        let final_norm = self.norm(self.names.final_norm.to_owned());
+        let head = (!self.config.tie_word_embeddings).then(|| self.head());
+        Layout {
+            embedding,
+            positions,
+            layers,
+            final_norm,
+            head,
+            tensors: self.tensors,
+            decayed: self.matrices,
+            len: self.vectors,
+        }
+    }
+
+    fn layer(&mut self, layer: usize) -> Layer {
+        let (config, names) = (self.config, self.names);
+        let (c, i) = (config.hidden_size, config.intermediate_size);
+        let name = |name: &str| name.replace("{}", &layer.to_string());
+        let (q, k) = (config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim);
+        let [q_norm, k_norm] = match names.qk_norm {
+            Some([q_name, k_name]) if config.qk_norm == QkNorm::Head => {
+                [q_name, k_name].map(|part| self.scale(name(part), config.head_dim))
+            }
+            Some([q_name, k_name]) => [(q_name, q), (k_name, k)].map(|(part, n)| self.scale(name(part), n)),
+            None => [Norm::default(); 2],
+        };
+        Layer {
+            attention_norm: self.norm(name(names.attention_norm)),
+            qkv: self.qkv(layer, [q, k, k]),
+            q_norm,
+            k_norm,
+            output: self.linear(name(names.output), [c, q], config.output_bias, Role::Residual),
+            mlp_norm: self.norm(name(names.mlp_norm)),
+            gate: names.gate.map(|part| self.linear(name(part), [i, c], config.mlp_bias, Role::Linear)),
+            up: self.linear(name(names.up), [i, c], config.mlp_bias, Role::Linear),
+            down: self.linear(name(names.down), [c, i], config.mlp_bias, Role::Residual),
+        }
+    }
+
+    /// Queries, keys and values of these widths in one matrix.
+    fn qkv(&mut self, layer: usize, widths: [usize; 3]) -> Linear {
+        let (n, c) = (widths.iter().sum(), self.config.hidden_size);
+        let linear = Linear {
+            weight: self.matrix(n, c),
+            bias: self.config.qkv_bias.then(|| self.vector(n)),
+        };
+        let [q, k, _] = widths;
+        let name = |name: &str| name.replace("{}", &layer.to_string());
+        match self.names.qkv {
+            Qkv::Separate(names) => {
+                for (part, run) in names.into_iter().zip([0..q, q..q + k, q + k..n]) {
+                    self.name_linear(&name(part), linear, vec![run], Role::Linear);
+                }
+            }
+            Qkv::Fused(part) => self.name_linear(&name(part), linear, vec![0..n], Role::Linear),
+            Qkv::HeadWise(part) => {
+                let d = self.config.head_dim;
+                let head = |head| (0..3).map(move |part| part * q + head * d..part * q + (head + 1) * d);
+                let runs = (0..self.config.num_attention_heads).flat_map(head).collect();
+                self.name_linear(&name(part), linear, runs, Role::Linear);
+            }
+        }
+        linear
+    }
+
+    fn linear(&mut self, name: String, [n, k]: [usize; 2], bias: bool, role: Role) -> Linear {
+        let linear = Linear { weight: self.matrix(n, k), bias: bias.then(|| self.vector(n)) };
+        self.name_linear(&name, linear, vec![0..n], role);
+        linear
+    }
+
+    /// Gives some outputs of a product their names.
+    fn name_linear(&mut self, name: &str, linear: Linear, runs: Vec<Range<usize>>, role: Role) {
+        let (n, k) = (runs.iter().map(ExactSizeIterator::len).sum(), linear.weight.width);
+        let transposed = self.names.transposed;
+        let shape = if transposed { vec![k, n] } else { vec![n, k] };
+        let (mut weight, mut bias, mut runs) = (linear.weight, linear.bias, runs);
+        if let [run] = &runs[..] {
+            (weight, bias) = (weight.rows(run), bias.map(|bias| bias.values(run)));
+            runs = vec![0..n];
+        }
+        if let Some(slot) = bias {
+            let (name, runs) = (format!("{name}.bias"), runs.clone());
+            self.add(Parameter { name, shape: vec![n], role: Role::Bias }, slot, runs);
+        }
+        let name = format!("{name}.weight");
+        self.add(Parameter { name, shape, role }, weight, runs);
+        self.tensors.last_mut().expect("just added").transposed = transposed;
+    }
+
+    fn norm(&mut self, name: String) -> Norm {
+        let d = self.config.hidden_size;
+        let weight = if self.config.norm_weight { self.scale(name.clone(), d).weight } else { None };
+        let bias = self.config.norm_bias.then(|| self.named_vector(format!("{name}.bias"), d, Role::Bias));
+        Norm { weight, bias }
+    }
+
+    /// A norm of `d` values without a bias.
+    fn scale(&mut self, name: String, d: usize) -> Norm {
+        Norm { weight: Some(self.named_vector(format!("{name}.weight"), d, Role::NormWeight)), bias: None }
+    }
+
+    fn named_vector(&mut self, name: String, len: usize, role: Role) -> Slot {
+        let slot = self.vector(len);
+        self.add(Parameter { name, shape: vec![len], role }, slot, vec![0..len]);
+        slot
+    }
+
+    fn table(&mut self, name: &str, [rows, width]: [usize; 2], role: Role) -> Slot {
+        let (name, slot) = (format!("{name}.weight"), self.matrix(rows, width));
+        self.add(Parameter { name, shape: vec![rows, width], role }, slot, vec![0..rows]);
+        slot
+    }
+
+    fn head(&mut self) -> Slot {
+        self.table(self.names.head[0], [self.config.vocab_size, self.config.hidden_size], Role::Head)
+    }
+
+    fn add(&mut self, parameter: Parameter, slot: Slot, runs: Vec<Range<usize>>) {
+        self.tensors.push(Tensor { parameter, slot, runs, transposed: false });
+    }
+
+    fn matrix(&mut self, rows: usize, width: usize) -> Slot {
+        Slot::after(&mut self.matrices, rows, width)
+    }
+
+    fn vector(&mut self, width: usize) -> Slot {
+        Slot::after(&mut self.vectors, 1, width)
+    }
+}

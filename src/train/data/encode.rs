@@ -1,0 +1,160 @@
+//! One document to its token ids, and which of them carry loss.
+
+use std::ops::Range;
+
+use super::vocabulary::Vocabulary;
+use crate::data::{Content, Document};
+use crate::tokenizer::Tokenizer;
+use crate::{Error, Result};
+
+/// Whether a document of text begins with the token that begins a sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bos {
+    /// With the special tokens that the tokenizer itself puts there, as scoring has them.
+    Auto,
+    /// With the configuration's `bos_token_id`, documents of ids too.
+    Always,
+    /// With nothing.
+    Never,
+}
+
+/// Turns documents into tokens. Shared by threads.
+#[derive(Clone, Debug)]
+pub struct Encoder<'a> {
+    /// Of the model.
+    pub(super) vocabulary: &'a Vocabulary,
+    /// What documents begin with. Conversations begin as their template says.
+    pub(super) bos: Bos,
+    /// The field with the prompt of records whose text is a response to it.
+    pub(super) prompt_field: Option<String>,
+}
+
+/// The tokens of a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    /// Their ids.
+    pub ids: Vec<u32>,
+    /// Runs of tokens that carry loss, ascending and apart; `None` where all do.
+    pub loss: Option<Vec<Range<usize>>>,
+}
+
+impl<'a> Encoder<'a> {
+    /// An encoder.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where [`Bos::Always`] is asked for and the configuration has none.
+    pub fn new(vocabulary: &'a Vocabulary, bos: Bos, prompt_field: Option<String>) -> Result<Self> {
+        if bos == Bos::Always && vocabulary.bos.is_none() {
+            let name = &vocabulary.name;
+            return Err(Error::Usage(format!("{name} has no bos_token_id, which --bos always needs")));
+        }
+        Ok(Self { vocabulary, bos, prompt_field })
+    }
+
+    /// The tokens of a document.
+    /// - ids: as they are; text: its tokens.
+    /// - prompt and response: the tokens of the one text that both make, and an end of text; loss from the first token
+    ///   that has a byte of the response.
+    /// - messages: the tokens of the rendered conversation; loss on what the template renders for each turn of the
+    ///   assistant after the words that ask for it, the turn's end included.
+    ///
+    /// # Errors
+    /// Names the record: text without a tokenizer, messages without a template, or that the template refuses; a prompt
+    /// that is missing.
+    pub fn encode(&self, document: &Document) -> Result<Encoded> {
+        match (document.content(), &self.prompt_field) {
+            (Content::Ids(ids), _) => {
+                let prefix = if self.bos == Bos::Always { self.prefix() } else { &[] };
+                Ok(Encoded { ids: [prefix, ids].concat(), loss: None })
+            }
+            (Content::Messages(messages), _) => self.encode_messages(document, messages),
+            (Content::Text(text), None) => {
+                let ids = self.tokenizer(document)?.encode(text)?;
+                Ok(Encoded { ids: [self.prefix(), &ids].concat(), loss: None })
+            }
+            (Content::Text(response), Some(field)) => {
+                let prompt = document.string_member(field)?;
+                let missing = || document.error(format!("field `{field}` not found, the prompt of the text"));
+                self.encode_response(document, &prompt.ok_or_else(missing)?, response)
+            }
+        }
+    }
+
+    fn encode_response(&self, document: &Document, prompt: &str, response: &str) -> Result<Encoded> {
+        let text = format!("{prompt}{response}");
+        let (ids, runs) = spans(self.tokenizer(document)?, &text, &[prompt.len()..text.len()])?;
+        let prefix = self.prefix();
+        let mut ids = [prefix, &ids].concat();
+        let start = runs.first().map_or(ids.len(), |run| prefix.len() + run.start);
+        if let Some(eos) = self.vocabulary.eos.filter(|eos| ids.last() != Some(eos)) {
+            ids.push(eos);
+        }
+        let run = start..ids.len();
+        Ok(Encoded { ids, loss: Some(if run.is_empty() { Vec::new() } else { vec![run] }) })
+    }
+
+    fn encode_messages(&self, document: &Document, messages: &str) -> Result<Encoded> {
+        let chat = self.vocabulary.chat.as_ref().ok_or_else(|| {
+            let name = &self.vocabulary.name;
+            document.error(format!(
+                "messages, but {name} has no chat template (chat_template.jinja, or in tokenizer_config.json)"
+            ))
+        })?;
+        let in_record = |error: Error| document.error(error.to_string());
+        let conversation = chat.conversation(messages).map_err(in_record)?;
+        let tokenizer = self.tokenizer(document)?;
+        let (ids, runs) = spans(tokenizer, &conversation.text, &conversation.responses)?;
+        Ok(Encoded { ids, loss: Some(runs) })
+    }
+
+    fn tokenizer(&self, document: &Document) -> Result<&Tokenizer> {
+        self.vocabulary.tokenizer.as_ref().ok_or_else(|| {
+            let name = &self.vocabulary.name;
+            document.error(format!("text, but {name} has no tokenizer.json: give records with `input_ids`"))
+        })
+    }
+
+    fn prefix(&self) -> &[u32] {
+        match (self.bos, &self.vocabulary.tokenizer) {
+            (Bos::Always, _) => self.vocabulary.bos.as_slice(),
+            (Bos::Auto, Some(tokenizer)) => tokenizer.prefix(),
+            _ => &[],
+        }
+    }
+}
+
+/// The tokens of `text`, and which of them have a byte of each range of it. Where tokens have no bytes of their own, a range
+/// begins, and the one before it ends, after the tokens that the text up to there has in common with the whole.
+fn spans(
+    tokenizer: &Tokenizer,
+    text: &str,
+    ranges: &[Range<usize>],
+) -> Result<(Vec<u32>, Vec<Range<usize>>)> {
+    let ids = tokenizer.encode(text)?;
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    let ends = tokenizer.align(text, &ids).map(|alignment| -> Vec<usize> {
+        (0..ids.len()).map(|position| alignment.range(position).end).collect()
+    });
+    for range in ranges {
+        let run = match &ends {
+            Some(ends) => {
+                let first = ends.partition_point(|&end| end <= range.start);
+                first..(ends.partition_point(|&end| end < range.end) + 1).min(ids.len())
+            }
+            None => {
+                common(tokenizer, &text[..range.start], &ids)?..common(tokenizer, &text[..range.end], &ids)?
+            }
+        };
+        let run = run.start.max(runs.last().map_or(0, |last| last.end))..run.end;
+        if !range.is_empty() && !run.is_empty() {
+            runs.push(run);
+        }
+    }
+    Ok((ids, runs))
+}
+
+/// How many of the first tokens of `ids` are those of `text`.
+fn common(tokenizer: &Tokenizer, text: &str, ids: &[u32]) -> Result<usize> {
+    let start = tokenizer.encode(text)?;
+    Ok(start.iter().zip(ids).take_while(|(a, b)| a == b).count())
+}

@@ -1,0 +1,20 @@
+//! From documents to training rows.
+//!
+//! [`Vocabulary`] turns documents into ids and [`tokenize_into`] those into token shards, once; a [`Loader`] cuts rows out
+//! of the shards. A row is a pure function of the shards, the settings and its number: whoever resumes needs only the
+//! number of the next one.
+
+mod encode;
+mod loader;
+mod marks;
+mod mixture;
+mod permutation;
+mod rows;
+mod tokenize;
+mod vocabulary;
+
+pub use encode::{Bos, Encoded, Encoder};
+pub use loader::{DataConfig, LeftOut, Loader, Packing, Source};
+pub use rows::{IGNORE, Row};
+pub use tokenize::{TokenizeConfig, Tokenized, tokenize, tokenize_into};
+pub use vocabulary::Vocabulary;

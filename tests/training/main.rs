@@ -1,0 +1,8 @@
+//! Training: rows, steps, runs.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod data;
+mod tokenize;
+mod golden;
