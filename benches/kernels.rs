@@ -15,6 +15,8 @@ mod backward;
 #[cfg(feature = "cuda")]
 #[path = "kernels/bandwidth.rs"]
 mod bandwidth;
+#[path = "kernels/cross_entropy.rs"]
+mod cross_entropy;
 #[path = "kernels/edit.rs"]
 mod edit;
 #[cfg(feature = "cuda")]
@@ -42,6 +44,7 @@ criterion_group!(
     matmul::bench,
     attention::bench,
     head::bench,
+    cross_entropy::bench,
     edit::bench,
     norm::bench,
     bandwidth::bench,

@@ -3,17 +3,26 @@
 
 use criterion::{Criterion, Throughput};
 use half::bf16;
-use toedit::ops::matmul::{Panels, Rows, matmul};
+use toedit::Device;
+use toedit::device::{Kernels, Queue, View};
+use toedit::ops::matmul::{Layout, Panels, Rows, matmul, multiply_on};
 use toedit::tensor::{Element, PANEL};
 
-use crate::common::{oracle, samples, tolerance};
+use crate::common::{arms, oracle, samples, tolerance};
 
 /// Rows, outputs and inputs: a block by the MLP's matrices, and a single row.
 const SHAPES: [[usize; 3]; 3] = [[120, 1536, 576], [120, 576, 1536], [1, 1536, 576]];
+/// Weights of a Llama of ten million parameters, outputs and inputs, and the tokens of a step of its training.
+const TRAINED: [[usize; 2]; 4] = [[768, 256], [688, 256], [256, 688], [8192, 256]];
+const TOKENS: usize = 1024;
+/// Rows of results that are compared.
+const CHECKED: usize = 3;
 
 pub fn bench(criterion: &mut Criterion) {
     SHAPES.into_iter().for_each(|shape| bench_type::<f32>(criterion, shape));
     SHAPES.into_iter().for_each(|shape| bench_type::<bf16>(criterion, shape));
+    TRAINED.into_iter().for_each(|weights| bench_step::<f32>(criterion, weights));
+    TRAINED.into_iter().for_each(|weights| bench_step::<bf16>(criterion, weights));
     #[cfg(feature = "cuda")]
     device::bench(criterion);
 }
@@ -36,21 +45,43 @@ fn bench_type<E: Element>(criterion: &mut Criterion, [rows, n, k]: [usize; 3]) {
     });
 }
 
+/// The three products of a step by all threads, which pack their operands: forward, and the gradients of inputs and weights.
+fn bench_step<E: Kernels>(criterion: &mut Criterion, [outputs, inputs]: [usize; 2]) {
+    let queue = Queue::open(Device::Cpu).expect("the host is always there");
+    let [x, w, dy] = [(1, TOKENS, inputs), (2, outputs, inputs), (3, TOKENS, outputs)]
+        .map(|(seed, rows, width)| (width, samples::values::<E>(seed, rows * width)));
+    let [x, w, dy] = [x, w, dy].map(|(width, values)| (arms::upload::<E>(&queue, width, &values), values));
+    let expected = oracle::matmul(&x.1[..CHECKED * inputs], &w.1, inputs);
+    let mut group = criterion.benchmark_group("matmul/step");
+    group.throughput(Throughput::Elements(2 * (TOKENS * outputs * inputs) as u64));
+    for (layout, a, b, [m, n]) in [
+        (Layout::Nt, &x, &w, [TOKENS, outputs]),
+        (Layout::Nn, &dy, &w, [TOKENS, inputs]),
+        (Layout::Tn, &dy, &x, [outputs, inputs]),
+    ] {
+        let out = arms::output::<E>(&queue, m, n);
+        let run = || multiply_on(&queue, layout, a.0.view(), b.0.view(), View::none(), out.view());
+        run().expect("the host does not fail");
+        if layout == Layout::Nt {
+            let found = out.first(CHECKED).read(&queue).expect("the host does not fail");
+            tolerance::assert_within("matmul", found, &expected, tolerance::stored::<E>(inputs, 1));
+        }
+        group.bench_function(format!("{}/{layout:?}/{outputs}x{inputs}", E::NAME), |bencher| {
+            bencher.iter(run)
+        });
+    }
+}
+
 /// What the model calls, which may be a vendor's library, and our kernel.
 #[cfg(feature = "cuda")]
 mod device {
     use criterion::measurement::WallTime;
     use criterion::{BenchmarkGroup, BenchmarkId};
     use toedit::Result;
-    use toedit::device::{Kernels, Queue, View};
-    use toedit::ops::matmul::{Layout, multiply_on, product};
+    use toedit::ops::matmul::product;
 
     use super::*;
-    use crate::common::arms;
     use crate::gpu::{self, SHAPES};
-
-    /// Rows whose outputs are compared.
-    const CHECKED: usize = 3;
 
     pub fn bench(criterion: &mut Criterion) {
         let weights = &SHAPES.matmul.weights;

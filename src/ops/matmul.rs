@@ -109,7 +109,8 @@ struct Left<'a, E> {
 impl<E: Element> Left<'_, E> {
     /// Elements from the start of the first row to the end of the last, over `k` inputs.
     fn extent(&self, k: usize) -> usize {
-        span(self.rows, self.stride, span(k / E::GROUP, self.step, E::GROUP))
+        let row = if k == 0 { 0 } else { span(k / E::GROUP, self.step, E::GROUP) };
+        span(self.rows, self.stride, row)
     }
 }
 

@@ -196,6 +196,9 @@ unsafe fn tile<E: Lane, const MR: usize>(
 
 /// [`pack::interleave`], sixteen lanes at a time.
 fn interleave<E: Lane>(from: pack::Source<E>, lanes: usize, out: &mut [E]) {
+    if from.rows == 0 {
+        return;
+    }
     let panels = from.width.div_ceil(lanes);
     assert!(from.data.len() >= span(from.rows, from.stride, from.width));
     assert!(out.len() >= from.rows.next_multiple_of(E::GROUP) * pack::pitch(lanes) * panels);
