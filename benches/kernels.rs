@@ -10,6 +10,9 @@ mod common;
 #[path = "kernels/attention.rs"]
 mod attention;
 #[cfg(feature = "cuda")]
+#[path = "kernels/backward.rs"]
+mod backward;
+#[cfg(feature = "cuda")]
 #[path = "kernels/bandwidth.rs"]
 mod bandwidth;
 #[path = "kernels/edit.rs"]
@@ -31,6 +34,8 @@ mod bandwidth {
     /// There is no GPU.
     pub fn bench(_: &mut criterion::Criterion) {}
 }
+#[cfg(not(feature = "cuda"))]
+use bandwidth as backward;
 
 criterion_group!(
     kernels,
@@ -39,6 +44,7 @@ criterion_group!(
     head::bench,
     edit::bench,
     norm::bench,
-    bandwidth::bench
+    bandwidth::bench,
+    backward::bench
 );
 criterion_main!(kernels);

@@ -7,11 +7,22 @@
 //   add_forward   x[i] += norm(y[i])                          norms that come after (OLMo-2)
 //   heads         qkv[t, offset + g·C ..] = norm(the same)    in place; C is a head (Qwen3) or all heads (OLMo-2)
 //
+// Backward, with n = (x - mean) · rstd and g = dy · weight:
+//
+//   dx = rstd · (g - mean(g) - n · mean(g · n))               RMS: without mean(g)
+//   dweight += Σ_rows dy · n,  dbias += Σ_rows dy             here a sum for each chunk of rows; elementwise adds them
+//
+//   backward         dx[i] += that                            of forward, all rows
+//   add_backward     dy[i] = that, of y[i], given dx[i]       of add_forward
+//   heads_backward   dqkv[t, offset + g·C ..] = that          in place
+//
 // Bound by memory, so a row is read once and waits in registers, up to 24 values per thread: a warp takes a row of up
 // to 768 values, a block a longer one. A row that does not come in vectors of 4 values, or exceeds a block's registers,
 // is read again from cache for each of its sums. Differences from the mean are squared only once the mean is known:
 // E[x²] - mean² would cancel. How a row is summed depends on its length and its place within a matrix's row alone.
-#include "columns.cuh"
+//
+// On the way back nothing is kept from the forward pass, since x is needed anyway: a thread holds up to 16 values each of
+// x, dy and dx, all read at once; a block takes a chunk of rows and sums the gradients of parameters in shared memory.
 #include "norm.cuh"
 
 constexpr int kValues = 24;  // of a row, in one thread's registers

@@ -19,7 +19,7 @@ use crate::gpu::{self, SHAPES};
 
 const HEAD_DIM: usize = 64;
 
-type Group<'a> = BenchmarkGroup<'a, WallTime>;
+pub type Group<'a> = BenchmarkGroup<'a, WallTime>;
 
 pub fn bench(criterion: &mut Criterion) {
     for queue in gpu::devices() {
@@ -36,12 +36,12 @@ pub fn bench(criterion: &mut Criterion) {
 }
 
 /// Tokens of a pack.
-fn rows() -> usize {
+pub fn rows() -> usize {
     SHAPES.bandwidth.rows
 }
 
 /// Times launches end to end, `bytes` moved by each value of a matrix.
-fn time(
+pub fn time(
     group: &mut Group,
     queue: &Queue,
     name: &str,
@@ -60,7 +60,7 @@ fn check(queue: &Queue, launch: impl Fn() -> Result<()>, out: Rows<'_, bf16>, ex
 }
 
 /// The values of the last row.
-fn last<E: toedit::tensor::Element>(queue: &Queue, matrix: &Matrix<E>) -> Vec<f32> {
+pub fn last<E: toedit::tensor::Element>(queue: &Queue, matrix: &Matrix<E>) -> Vec<f32> {
     matrix.view().rows(rows() - 1..rows()).read(queue).unwrap()
 }
 
@@ -79,7 +79,7 @@ fn norms(group: &mut Group, queue: &Queue, x: &Matrix<f32>) {
     let weight = queue.upload(&values).unwrap();
     let out = Matrix::<bf16>::new(queue, rows(), width).unwrap();
     for (kind, name) in [(NormKind::Rms, "rms_norm"), (NormKind::Layer, "layer_norm")] {
-        let norm = Norm { kind, eps: 1e-5, weight: Some(&weight), bias: None };
+        let norm = Norm { kind, eps: 1e-5, weight: Some(weight.view()), bias: None };
         let launch = || norm.forward_on(queue, x.view(), None, out.view());
         let expected = oracle::norm(kind, 1e-5, Some(&values), None, &last(queue, x));
         check(queue, launch, out.view(), &expected);

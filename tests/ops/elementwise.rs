@@ -1,11 +1,14 @@
-//! What is done to each value alone, on devices.
+//! What is done to each value alone, and sums of columns, on devices.
 
 use half::bf16;
-use toedit::device::Rows;
-use toedit::ops::elementwise::{clamp_on, convert_on};
+use proptest::prelude::*;
+use toedit::device::{Queue, Rows};
+use toedit::ops::elementwise::{
+    clamp_backward_on, clamp_on, column_sums_on, column_sums_scratch, convert_on,
+};
 
 use crate::common::arms::{self, Scalar};
-use crate::common::{samples, tolerance};
+use crate::common::{oracle_rows, samples, tolerance};
 
 /// Around the widths of vectors and of blocks of threads.
 const WIDTHS: [usize; 10] = [1, 3, 4, 7, 8, 9, 66, 1023, 1025, 2049];
@@ -51,6 +54,76 @@ fn check_clamp<E: Scalar>(width: usize, first: usize) {
     }
 }
 
+/// Takes the columns from `first` on back; what was not clamped keeps its gradient, and so do the other columns.
+fn check_clamp_backward<E: Scalar>(width: usize, first: usize) {
+    let limit = 1.5f32;
+    let x: Vec<f32> = values(width as u32, 3 * width).iter().map(|x| E::from_f32(*x).to_f32()).collect();
+    let dy = samples::values::<E>(7, 3 * width);
+    let kept = |(index, dy): (usize, &f32)| {
+        if index % width >= first && x[index].abs() > limit { 0.0 } else { *dy }
+    };
+    let expected: Vec<f32> = dy.iter().enumerate().map(kept).collect();
+    for queue in arms::queues() {
+        let (x, dx) = (arms::upload::<E>(&queue, width, &x), arms::upload::<E>(&queue, width, &dy));
+        let [from, to] = [&x, &dx].map(|matrix| matrix.view().columns(first..width));
+        clamp_backward_on(&queue, from, to, limit).unwrap();
+        let what = format!("{queue:?} {} {first}..{width} backward", E::NAME);
+        tolerance::assert_same_bits(&what, &arms::read(&queue, &dx), &expected);
+    }
+}
+
+/// Sums the columns from `first` on, on top of what is there.
+fn check_sums<E: Scalar>(queue: &Queue, rows: usize, width: usize, first: usize) -> Vec<f32> {
+    let (dy, start) = (samples::values::<E>(1, rows * width), samples::values::<f32>(2, width));
+    let (matrix, dbias) = (arms::upload::<E>(queue, width, &dy), queue.upload(&start).unwrap());
+    let scratch = queue.alloc(column_sums_scratch(rows, width)).unwrap();
+    queue.fill(scratch.view(), 0xFF).unwrap();
+    let out = dbias.view().slice(first..width);
+    column_sums_on(queue, matrix.view().columns(first..width), scratch.view(), out).unwrap();
+    let found = queue.download(dbias.view()).unwrap();
+    let expected = oracle_rows::sum_rows(&start, &dy, 0..rows);
+    let what = format!("{queue:?} {} {rows} × {first}..{width}", E::NAME);
+    tolerance::assert_same_bits(&what, &found[..first], &start[..first]);
+    tolerance::assert_within(&what, found[first..].to_vec(), &expected[first..], tolerance::sum(rows));
+    found
+}
+
+/// Around a batch of rows, a chunk, and as many rows as there are chunks of the fewest.
+#[test]
+fn sums_of_columns_are_the_oracle() {
+    for queue in arms::queues() {
+        for (rows, width) in
+            [(0, 9), (1, 1), (31, 127), (32, 128), (33, 129), (100, 257), (70, 1030), (4200, 5)]
+        {
+            for first in [0, 1, 8] {
+                check_sums::<f32>(&queue, rows, width.max(first + 1), first);
+                check_sums::<bf16>(&queue, rows, width.max(first + 1), first);
+            }
+        }
+    }
+}
+
+#[test]
+fn threads_do_not_change_a_bit_of_sums() {
+    let run = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| check_sums::<bf16>(&Queue::open(toedit::Device::Cpu).unwrap(), 5000, 33, 0))
+    };
+    tolerance::assert_same_bits("threads", &run(1), &run(5));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn sums_of_random_shapes_are_the_oracle(rows in 0..150usize, width in 1..300usize) {
+        for queue in arms::queues() {
+            check_sums::<f32>(&queue, rows, width, 0);
+            check_sums::<bf16>(&queue, rows, width, 0);
+        }
+    }
+}
+
 #[test]
 fn conversions_round_to_nearest() {
     for width in WIDTHS {
@@ -65,6 +138,8 @@ fn clamped_values_keep_what_is_not_a_number() {
         for first in [0, 1, 8] {
             check_clamp::<f32>(width.max(first), first);
             check_clamp::<bf16>(width.max(first), first);
+            check_clamp_backward::<f32>(width.max(first), first);
+            check_clamp_backward::<bf16>(width.max(first), first);
         }
     }
 }

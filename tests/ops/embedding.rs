@@ -1,12 +1,12 @@
-//! Rows of the embedding table.
+//! Rows of the embedding table, and their gradients.
 
 use half::bf16;
-use toedit::ops::embedding::embed;
-#[cfg(kernels)]
-use toedit::ops::embedding::embed_on;
+use proptest::prelude::*;
+use toedit::device::Queue;
+use toedit::ops::embedding::{Runs, embed, embed_backward_on, embed_on};
 
 use crate::common::arms::{self, Arm, Scalar};
-use crate::common::{samples, tolerance};
+use crate::common::{oracle_rows, samples, tolerance};
 
 /// A vocabulary's rows of `d` values, and those of learned positions.
 struct Tables {
@@ -30,14 +30,12 @@ impl Tables {
                 embed(&weight, learned.as_deref(), ids, positions, &mut x);
                 x
             }
-            #[cfg(kernels)]
             Arm::Device(queue) => {
                 let weight = arms::upload::<E>(queue, d, tokens);
-                let padded = learned.as_ref().map(|learned| arms::padded::<f32>(d, learned));
-                let learned = padded.map(|padded| queue.upload(&padded).unwrap());
+                let learned = learned.as_ref().map(|learned| arms::upload::<f32>(queue, d, learned));
                 let (ids, positions) = (queue.upload(ids).unwrap(), queue.upload(positions).unwrap());
                 let x = arms::output(queue, ids.len(), d);
-                let (weight, learned) = (weight.view(), learned.as_ref());
+                let (weight, learned) = (weight.view(), learned.as_ref().map(|learned| learned.view()));
                 embed_on(queue, weight, learned, ids.view(), positions.view(), x.view()).unwrap();
                 arms::read(queue, &x)
             }
@@ -64,7 +62,7 @@ fn check<E: Scalar>(arm: &Arm, vocabulary: usize, d: usize, learned: bool) {
 
 #[test]
 fn every_shape_is_the_table() {
-    for arm in arms::all() {
+    for arm in arms::with_host() {
         for vocabulary in [1, 2, 31, 32, 33, 255, 256, 257, 50_257] {
             for d in [1, 2, 7, 8, 33, 36] {
                 for learned in [false, true] {
@@ -78,7 +76,7 @@ fn every_shape_is_the_table() {
 
 #[test]
 fn a_row_may_be_longer_than_a_block_of_threads_takes_at_once() {
-    for arm in arms::all() {
+    for arm in arms::with_host() {
         for d in [1023, 1024, 1025, 4099] {
             check::<f32>(&arm, 5, d, true);
             check::<bf16>(&arm, 5, d, true);
@@ -100,16 +98,74 @@ fn a_position_past_the_table_panics() {
 }
 
 /// A device cannot say so before it is too late; the row shows it.
-#[cfg(kernels)]
 #[test]
 fn a_row_past_its_table_is_not_a_number_on_a_device() {
     let tables = Tables::new::<bf16>(33, 9, true);
-    for queue in arms::devices() {
+    for queue in arms::queues() {
         let ids = [33, 32, u32::MAX, 0, 1];
         let positions = [0, 15, 0, 16, u32::MAX];
         let x = tables.embed::<bf16>(&Arm::Device(queue), &ids, &positions);
         let known: Vec<bool> = x.chunks_exact(9).map(|row| row.iter().all(|x| !x.is_nan())).collect();
         assert_eq!(known, [false, true, false, false, false]);
         assert_eq!(x.iter().filter(|x| x.is_nan()).count(), 4 * 9);
+    }
+}
+
+/// Gradients of a table of `vocabulary` rows, on top of what is there; ids past it have none.
+fn check_backward(queue: &Queue, vocabulary: usize, d: usize, ids: &[u32]) -> Vec<f32> {
+    let (start, dx) = (samples::values::<f32>(1, vocabulary * d), samples::values::<f32>(2, ids.len() * d));
+    let (dweight, dx_on) = (arms::upload::<f32>(queue, d, &start), arms::upload::<f32>(queue, d, &dx));
+    let mut runs = Runs::new(queue, ids.len() + 3).unwrap();
+    // Earlier runs are replaced.
+    runs.write(queue, &vec![0; ids.len() + 3]).unwrap();
+    runs.write(queue, ids).unwrap();
+    embed_backward_on(queue, &runs, dx_on.view(), dweight.view()).unwrap();
+    let found = arms::read(queue, &dweight);
+    for (id, (found, start)) in found.chunks_exact(d).zip(start.chunks_exact(d)).enumerate() {
+        let rows = (0..ids.len()).filter(|row| ids[*row] as usize == id);
+        let count = rows.clone().count();
+        let what = format!("{queue:?} {vocabulary} × {d}, id {id}");
+        tolerance::assert_within(
+            &what,
+            found.to_vec(),
+            &oracle_rows::sum_rows(start, &dx, rows),
+            tolerance::sum(count),
+        );
+    }
+    found
+}
+
+/// A table may end within a block of rows, runs may be longer than all warps take at once, ids may be missing.
+#[test]
+fn gradients_are_sums_over_equal_ids() {
+    for queue in arms::queues() {
+        for d in [1, 4, 7, 127, 128, 130] {
+            for vocabulary in [1, 15, 16, 17, 40] {
+                check_backward(&queue, vocabulary, d, &samples::ids(d as u32, 70, vocabulary));
+            }
+            check_backward(&queue, 33, d, &[32, 32, 33, 40, u32::MAX, 32, 5]);
+            check_backward(&queue, 3, d, &[]);
+        }
+    }
+}
+
+#[test]
+fn threads_do_not_change_a_bit_of_gradients() {
+    let ids = samples::ids(4, 300, 50);
+    let run = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| check_backward(&Queue::open(toedit::Device::Cpu).unwrap(), 50, 33, &ids))
+    };
+    tolerance::assert_same_bits("threads", &run(1), &run(5));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn gradients_of_random_shapes_are_the_oracle(seed: u32, vocabulary in 1..60usize, d in 1..200usize, len in 0..90usize) {
+        arms::queues().iter().for_each(|queue| {
+            check_backward(queue, vocabulary, d, &samples::ids(seed, len, vocabulary + 1));
+        });
     }
 }

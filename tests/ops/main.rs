@@ -8,7 +8,6 @@ mod attention;
 mod cross_entropy;
 #[cfg(kernels)]
 mod edit;
-#[cfg(kernels)]
 mod elementwise;
 mod embedding;
 mod head;
@@ -18,6 +17,8 @@ mod head_extremes;
 mod matmul;
 mod matmul_device;
 mod norm;
+mod norm_backward;
+mod optimizer;
 mod packs;
 mod rope;
 mod storage;

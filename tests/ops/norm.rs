@@ -4,8 +4,7 @@ use std::ops::Range;
 
 use half::bf16;
 use proptest::prelude::*;
-#[cfg(kernels)]
-use toedit::device::{Buffer, Queue};
+use toedit::device::{Buffer, Queue, View};
 use toedit::model::config::NormKind::{self, Layer, Rms};
 use toedit::ops::norm::Norm;
 
@@ -31,26 +30,26 @@ impl Parameters {
             .map(|(weight, bias)| Self { weight, bias })
     }
 
-    fn norm(&self, kind: NormKind, eps: f32) -> Norm<'_> {
+    fn norm(&self, kind: NormKind, eps: f32) -> Norm<&[f32]> {
         Norm { kind, eps, weight: self.weight.as_deref(), bias: self.bias.as_deref() }
     }
 }
 
-fn expected(norm: &Norm, x: &[f32], d: usize) -> Vec<Expected> {
+fn expected(norm: &Norm<&[f32]>, x: &[f32], d: usize) -> Vec<Expected> {
     let Norm { kind, eps, weight, bias } = *norm;
     x.chunks_exact(d).flat_map(|x| oracle::norm(kind, eps, weight, bias, x)).collect()
 }
 
 /// Hands `run` the norm with its parameters on a device.
-#[cfg(kernels)]
-fn on<T>(queue: &Queue, norm: &Norm, run: impl FnOnce(Norm<'_, Buffer<f32>>) -> T) -> T {
+fn on<T>(queue: &Queue, norm: &Norm<&[f32]>, run: impl FnOnce(Norm<View<'_, f32>>) -> T) -> T {
     let upload = |values: Option<&[f32]>| values.map(|values| queue.upload(values).unwrap());
     let (weight, bias) = (upload(norm.weight), upload(norm.bias));
-    run(Norm { kind: norm.kind, eps: norm.eps, weight: weight.as_ref(), bias: bias.as_ref() })
+    let [weight, bias] = [&weight, &bias].map(|values| values.as_ref().map(Buffer::view));
+    run(Norm { kind: norm.kind, eps: norm.eps, weight, bias })
 }
 
 /// Normalises rows of `d` values into rows a little further apart, and checks that the gap is left alone.
-fn forward<E: Scalar>(arm: &Arm, norm: &Norm, x: &[f32], d: usize) -> Vec<f32> {
+fn forward<E: Scalar>(arm: &Arm, norm: &Norm<&[f32]>, x: &[f32], d: usize) -> Vec<f32> {
     match arm {
         Arm::Cpu => {
             let stride = d + 3;
@@ -60,7 +59,6 @@ fn forward<E: Scalar>(arm: &Arm, norm: &Norm, x: &[f32], d: usize) -> Vec<f32> {
             assert!(gaps.map(|y| y.to_f32()).all(f32::is_nan), "written between rows");
             y.chunks_exact(stride).flat_map(|y| &y[..d]).map(|y| y.to_f32()).collect()
         }
-        #[cfg(kernels)]
         Arm::Device(queue) => on(queue, norm, |norm| {
             let (x, out) = (arms::upload(queue, d, x), arms::output::<E>(queue, x.len() / d, d));
             norm.forward_on(queue, x.view(), None, out.view()).unwrap();
@@ -72,7 +70,7 @@ fn forward<E: Scalar>(arm: &Arm, norm: &Norm, x: &[f32], d: usize) -> Vec<f32> {
 /// Normalises groups of `d` values within the columns of rows of `width` values.
 fn in_place<E: Scalar>(
     arm: &Arm,
-    norm: &Norm,
+    norm: &Norm<&[f32]>,
     x: &[f32],
     width: usize,
     columns: Range<usize>,
@@ -84,7 +82,6 @@ fn in_place<E: Scalar>(
             columns.step_by(d).for_each(|first| norm.in_place(&mut y[first..], d, width));
             y.into_iter().map(|y| E::from_f32(y).to_f32()).collect()
         }
-        #[cfg(kernels)]
         Arm::Device(queue) => on(queue, norm, |norm| {
             let matrix = arms::upload::<E>(queue, width, x);
             norm.heads_on(queue, matrix.view(), columns, d).unwrap();
@@ -94,14 +91,13 @@ fn in_place<E: Scalar>(
 }
 
 /// `x += norm(y)`
-fn added(arm: &Arm, norm: &Norm, x: &[f32], y: &[f32], d: usize) -> Vec<f32> {
+fn added(arm: &Arm, norm: &Norm<&[f32]>, x: &[f32], y: &[f32], d: usize) -> Vec<f32> {
     match arm {
         Arm::Cpu => {
             let mut y = y.to_vec();
             norm.in_place(&mut y, d, d);
             x.iter().zip(y).map(|(x, y)| x + y).collect()
         }
-        #[cfg(kernels)]
         Arm::Device(queue) => on(queue, norm, |norm| {
             let (x, y) = (arms::upload(queue, d, x), arms::upload(queue, d, y));
             norm.add_on(queue, x.view(), y.view()).unwrap();
@@ -110,14 +106,14 @@ fn added(arm: &Arm, norm: &Norm, x: &[f32], y: &[f32], d: usize) -> Vec<f32> {
     }
 }
 
-fn check<E: Scalar>(arm: &Arm, norm: &Norm, x: &[f32], d: usize) {
+fn check<E: Scalar>(arm: &Arm, norm: &Norm<&[f32]>, x: &[f32], d: usize) {
     let what = format!("{arm} {} {:?} of {d}", E::NAME, norm.kind);
     let ours = forward::<E>(arm, norm, x, d);
     tolerance::assert_within(&what, ours, &expected(norm, x, d), tolerance::stored::<E>(d, 1));
 }
 
 /// Three groups with `before` values ahead of them and some behind, which stay.
-fn check_in_place<E: Scalar>(arm: &Arm, norm: &Norm, d: usize, before: usize) {
+fn check_in_place<E: Scalar>(arm: &Arm, norm: &Norm<&[f32]>, d: usize, before: usize) {
     let columns = before..before + 3 * d;
     let width = columns.end + 5;
     let x = samples::values::<E>(d as u32, 2 * width);
@@ -133,7 +129,7 @@ fn check_in_place<E: Scalar>(arm: &Arm, norm: &Norm, d: usize, before: usize) {
     }
 }
 
-fn check_added(arm: &Arm, norm: &Norm, d: usize) {
+fn check_added(arm: &Arm, norm: &Norm<&[f32]>, d: usize) {
     let (x, y) = (samples::values::<f32>(11, 3 * d), samples::values::<f32>(12, 3 * d));
     let sum = |(x, y): (&f32, Expected)| {
         let x = f64::from(*x);
@@ -145,7 +141,7 @@ fn check_added(arm: &Arm, norm: &Norm, d: usize) {
 }
 
 /// Every way of one norm.
-fn check_all(arm: &Arm, norm: &Norm, x: &[f32], d: usize) {
+fn check_all(arm: &Arm, norm: &Norm<&[f32]>, x: &[f32], d: usize) {
     check::<f32>(arm, norm, x, d);
     check::<bf16>(arm, norm, x, d);
     for before in [0, 6, 8] {
@@ -157,7 +153,7 @@ fn check_all(arm: &Arm, norm: &Norm, x: &[f32], d: usize) {
 
 #[test]
 fn every_size_and_every_set_of_parameters_is_the_oracle() {
-    for arm in arms::all() {
+    for arm in arms::with_host() {
         for d in SIZES {
             let x = samples::values::<f32>(d as u32, 5 * d);
             for parameters in Parameters::all(d) {
@@ -172,7 +168,7 @@ fn every_size_and_every_set_of_parameters_is_the_oracle() {
 /// Up to and past what a block's registers hold.
 #[test]
 fn long_rows_are_the_oracle() {
-    for arm in arms::all() {
+    for arm in arms::with_host() {
         for d in [8192, 16_384, 24_576, 24_580] {
             let parameters = &Parameters::all(d)[3];
             let x = samples::values::<f32>(d as u32, 2 * d);
@@ -184,7 +180,7 @@ fn long_rows_are_the_oracle() {
 
 #[test]
 fn a_large_mean_does_not_cancel() {
-    for arm in arms::all() {
+    for arm in arms::with_host() {
         for d in [320, 321, 1024] {
             let x: Vec<f32> = samples::values::<f32>(5, 4 * d).iter().map(|x| 100.0 + x).collect();
             for parameters in Parameters::all(d) {
@@ -196,7 +192,7 @@ fn a_large_mean_does_not_cancel() {
 
 #[test]
 fn constant_and_zero_rows_are_finite() {
-    for arm in arms::all() {
+    for arm in arms::with_host() {
         for d in [33, 36, 900] {
             let parameters = &Parameters::all(d)[3];
             for value in [0.0, 3.0] {
@@ -210,7 +206,7 @@ fn constant_and_zero_rows_are_finite() {
 
 #[test]
 fn a_row_does_not_depend_on_its_neighbours() {
-    for arm in arms::all() {
+    for arm in arms::with_host() {
         for d in [45, 48, 900] {
             let x = samples::values::<f32>(6, 7 * d);
             let norm = Norm { kind: Layer, eps: 1e-5, weight: None, bias: None };
@@ -221,11 +217,28 @@ fn a_row_does_not_depend_on_its_neighbours() {
     }
 }
 
+/// Parameters may lie anywhere in a flat buffer of all weights.
+#[test]
+fn parameters_need_not_start_on_16_bytes() {
+    for queue in arms::queues() {
+        for d in [48, 900] {
+            let (x, flat) = (samples::values::<f32>(9, 2 * d), samples::values::<f32>(10, 2 * d + 3));
+            let norm = Norm { kind: Layer, eps: 1e-5, weight: Some(&flat[3..]), bias: Some(&flat[d + 3..]) };
+            let buffer = queue.upload(&flat).unwrap();
+            let [weight, bias] = [3, d + 3].map(|first| Some(buffer.view().slice(first..first + d)));
+            let (x_on, out) = (arms::upload(&queue, d, &x), arms::output::<f32>(&queue, 2, d));
+            let on_device = Norm { kind: Layer, eps: 1e-5, weight, bias };
+            on_device.forward_on(&queue, x_on.view(), None, out.view()).unwrap();
+            let ours = arms::read(&queue, &out);
+            tolerance::assert_within("offset", ours, &expected(&norm, &x, d), tolerance::sum(d));
+        }
+    }
+}
+
 /// The rows of the head, gathered by the last norm; one that does not exist shows.
-#[cfg(kernels)]
 #[test]
 fn rows_are_gathered_in_any_order() {
-    for queue in arms::devices() {
+    for queue in arms::queues() {
         for d in [45, 48, 900] {
             let x = samples::values::<f32>(8, 6 * d);
             let norm = Norm { kind: Rms, eps: 1e-5, weight: None, bias: None };
@@ -251,7 +264,7 @@ fn rows_are_gathered_in_any_order() {
 
 #[test]
 fn a_value_that_is_not_finite_shows() {
-    for arm in arms::all() {
+    for arm in arms::with_host() {
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             for kind in [Layer, Rms] {
                 for d in [40, 41, 900] {
@@ -276,6 +289,6 @@ proptest! {
         let x: Vec<f32> = samples::values::<f32>(seed, rows * d).iter().map(|x| x * 2f32.powi(scale)).collect();
         let parameters = &Parameters::all(d)[set];
         let norm = parameters.norm(if layer { Layer } else { Rms }, 1e-5);
-        arms::all().iter().for_each(|arm| check_all(arm, &norm, &x, d));
+        arms::with_host().iter().for_each(|arm| check_all(arm, &norm, &x, d));
     }
 }
