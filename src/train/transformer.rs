@@ -116,7 +116,7 @@ impl<E: Kernels> Transformer<E> {
         loss: &CrossEntropy,
         batch: &Batch,
     ) -> Result<Vec<f32>> {
-        self.inputs.upload::<E>(&self.queue, &self.attention, batch)?;
+        self.inputs.upload::<E>(&self.queue, &self.config, batch)?;
         let pass = Pass { model: self, parameters, frozen: true };
         pass.forward()?;
         pass.head(loss, None)?;
@@ -138,7 +138,7 @@ impl<E: Kernels> Transformer<E> {
         batch: &Batch,
         frozen: bool,
     ) -> Result<Vec<f32>> {
-        self.inputs.upload::<E>(&self.queue, &self.attention, batch)?;
+        self.inputs.upload::<E>(&self.queue, &self.config, batch)?;
         let pass = Pass { model: self, parameters, frozen };
         pass.forward()?;
         pass.backward(loss)?;
@@ -163,15 +163,17 @@ impl Inputs {
         })
     }
 
-    fn upload<E: Kernels>(&mut self, queue: &Queue, attention: &Attention, batch: &Batch) -> Result<()> {
+    fn upload<E: Kernels>(&mut self, queue: &Queue, config: &Config, batch: &Batch) -> Result<()> {
         let positions = batch.positions();
         self.tokens = batch.ids.len();
         queue.write(self.ids.view(), &batch.ids)?;
         queue.write(self.positions.view(), &positions)?;
         queue.write(self.targets.view(), &batch.targets)?;
-        self.by_id.write(queue, &batch.ids)?;
+        // The row of the padding token learns nothing as an embedding; ids past the table have no gradient.
+        let learns = |id: &u32| if Some(*id) == config.padding_row { u32::MAX } else { *id };
+        self.by_id.write(queue, &batch.ids.iter().map(learns).collect::<Vec<_>>())?;
         self.by_position.write(queue, &positions)?;
-        self.tiles.write::<E>(queue, attention, &batch.cu_seqlens)
+        self.tiles.write::<E>(queue, &config.attention(), &batch.cu_seqlens)
     }
 
     fn view<'a>(&self, buffer: &'a Buffer<u32>) -> View<'a, u32> {
