@@ -95,6 +95,7 @@ struct Borrow {
     exclusive: bool,
 }
 
+#[allow(clippy::mut_from_ref, reason = "what is handed out is recorded and never overlaps")]
 impl Access<'_> {
     /// For the views of one queue.
     pub(super) fn of(self, queue: u64) -> Self {
@@ -110,7 +111,6 @@ impl Access<'_> {
     ///
     /// # Panics
     /// If any of it is borrowed already.
-    #[expect(clippy::mut_from_ref, reason = "what is handed out is recorded and never overlaps")]
     pub fn write<'a, T: Pod>(&'a self, rows: Rows<'a, T>) -> &'a mut [T] {
         self.slice_mut(rows.extent())
     }
@@ -128,7 +128,6 @@ impl Access<'_> {
     ///
     /// # Panics
     /// As [`Access::write`].
-    #[expect(clippy::mut_from_ref, reason = "as above")]
     pub fn slice_mut<'a, T: Pod>(&'a self, view: View<'a, T>) -> &'a mut [T] {
         if view.is_empty() {
             return &mut [];
@@ -152,7 +151,6 @@ impl Access<'_> {
         unsafe { std::slice::from_raw_parts(std::ptr::with_exposed_provenance(at.0 as usize), len) }
     }
 
-    #[expect(clippy::mut_from_ref, reason = "as above")]
     fn bytes_mut(&self, at: Address, len: usize) -> &mut [u8] {
         if len == 0 {
             return &mut [];

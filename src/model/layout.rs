@@ -26,7 +26,7 @@ impl Slot {
     /// Its rows in a flat buffer.
     pub fn of<'a, T: bytemuck::Pod>(&self, flat: View<'a, T>) -> Rows<'a, T> {
         let Self { start, rows, width } = *self;
-        let end = flat.len().min(start + self.len());
+        let end = flat.len().min(start + self.extent());
         Rows { data: flat.slice(start..end), rows, width, stride: stride(width) }
     }
 
@@ -46,14 +46,14 @@ impl Slot {
     }
 
     /// Elements, padding included.
-    pub fn len(&self) -> usize {
+    pub fn extent(&self) -> usize {
         self.rows * stride(self.width)
     }
 
     /// The next place in a flat buffer that is `end` elements long so far.
     pub fn after(end: &mut usize, rows: usize, width: usize) -> Self {
         let slot = Self { start: *end, rows, width };
-        *end += slot.len();
+        *end += slot.extent();
         slot
     }
 }
@@ -143,10 +143,10 @@ pub struct Tensor {
     pub parameter: Parameter,
     /// Where it lies.
     pub slot: Slot,
-    /// Rows of the slot (values of a vector) in the file's order.
-    runs: Vec<Range<usize>>,
     /// Whether the file holds it as `[inputs, outputs]`.
     transposed: bool,
+    /// The values of a head, where the file holds head after head each one's query, key and value.
+    head_wise: Option<usize>,
 }
 
 impl Tensor {
@@ -164,14 +164,31 @@ impl Tensor {
     /// As [`Queue::download`].
     pub fn read_rows(&self, queue: &Queue, rows: Rows<'_, f32>) -> Result<Vec<f32>> {
         let mut values = Vec::new();
-        for run in &self.runs {
+        for run in self.runs() {
             values.extend(self.part(rows, run).read(queue)?);
         }
         Ok(if self.transposed { transpose(&values, self.slot.width) } else { values })
     }
 
-    fn part<'a>(&self, rows: Rows<'a, f32>, run: &Range<usize>) -> Rows<'a, f32> {
-        if self.parameter.shape.len() == 1 { rows.columns(run.clone()) } else { rows.rows(run.clone()) }
+    /// Rows of the slot (values of a vector) in the file's order.
+    fn runs(&self) -> impl Iterator<Item = Range<usize>> {
+        let Slot { rows, width, .. } = self.slot;
+        let outputs = if self.is_vector() { width } else { rows };
+        let run = self.head_wise.unwrap_or(outputs);
+        let parts = if self.head_wise.is_some() { 3 } else { 1 };
+        let heads = outputs / parts / run.max(1);
+        (0..heads * parts).map(move |index| {
+            let first = (index % parts * heads + index / parts) * run;
+            first..first + run
+        })
+    }
+
+    fn is_vector(&self) -> bool {
+        self.parameter.shape.len() == 1
+    }
+
+    fn part<'a>(&self, rows: Rows<'a, f32>, run: Range<usize>) -> Rows<'a, f32> {
+        if self.is_vector() { rows.columns(run) } else { rows.rows(run) }
     }
 
     /// Writes values in the file's order to their places in a flat buffer.
@@ -190,7 +207,7 @@ impl Tensor {
         } else {
             values
         };
-        for run in &self.runs {
+        for run in self.runs() {
             let part = self.part(self.slot.of(flat), run);
             let (now, later) = rest.split_at(part.rows * part.width);
             part.write(queue, now)?;
@@ -292,7 +309,8 @@ impl<'a> Builder<'a> {
         let (config, names) = (self.config, self.names);
         let (c, i) = (config.hidden_size, config.intermediate_size);
         let name = |name: &str| name.replace("{}", &layer.to_string());
-        let (q, k) = (config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim);
+        let (q, k) =
+            (config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim);
         let [q_norm, k_norm] = match names.qk_norm {
             Some([q_name, k_name]) if config.qk_norm == QkNorm::Head => {
                 [q_name, k_name].map(|part| self.scale(name(part), config.head_dim))
@@ -316,24 +334,20 @@ impl<'a> Builder<'a> {
     /// Queries, keys and values of these widths in one matrix.
     fn qkv(&mut self, layer: usize, widths: [usize; 3]) -> Linear {
         let (n, c) = (widths.iter().sum(), self.config.hidden_size);
-        let linear = Linear {
-            weight: self.matrix(n, c),
-            bias: self.config.qkv_bias.then(|| self.vector(n)),
-        };
+        let linear = Linear { weight: self.matrix(n, c), bias: self.config.qkv_bias.then(|| self.vector(n)) };
         let [q, k, _] = widths;
         let name = |name: &str| name.replace("{}", &layer.to_string());
         match self.names.qkv {
             Qkv::Separate(names) => {
                 for (part, run) in names.into_iter().zip([0..q, q..q + k, q + k..n]) {
-                    self.name_linear(&name(part), linear, vec![run], Role::Linear);
+                    let bias = linear.bias.map(|bias| bias.values(&run));
+                    let linear = Linear { weight: linear.weight.rows(&run), bias };
+                    self.name_linear(&name(part), linear, None, Role::Linear);
                 }
             }
-            Qkv::Fused(part) => self.name_linear(&name(part), linear, vec![0..n], Role::Linear),
+            Qkv::Fused(part) => self.name_linear(&name(part), linear, None, Role::Linear),
             Qkv::HeadWise(part) => {
-                let d = self.config.head_dim;
-                let head = |head| (0..3).map(move |part| part * q + head * d..part * q + (head + 1) * d);
-                let runs = (0..self.config.num_attention_heads).flat_map(head).collect();
-                self.name_linear(&name(part), linear, runs, Role::Linear);
+                self.name_linear(&name(part), linear, Some(self.config.head_dim), Role::Linear);
             }
         }
         linear
@@ -341,27 +355,21 @@ impl<'a> Builder<'a> {
 
     fn linear(&mut self, name: String, [n, k]: [usize; 2], bias: bool, role: Role) -> Linear {
         let linear = Linear { weight: self.matrix(n, k), bias: bias.then(|| self.vector(n)) };
-        self.name_linear(&name, linear, vec![0..n], role);
+        self.name_linear(&name, linear, None, role);
         linear
     }
 
-    /// Gives some outputs of a product their names.
-    fn name_linear(&mut self, name: &str, linear: Linear, runs: Vec<Range<usize>>, role: Role) {
-        let (n, k) = (runs.iter().map(ExactSizeIterator::len).sum(), linear.weight.width);
+    /// Gives a product's parameters their names.
+    fn name_linear(&mut self, name: &str, linear: Linear, head_wise: Option<usize>, role: Role) {
+        let Slot { rows: n, width: k, .. } = linear.weight;
         let transposed = self.names.transposed;
         let shape = if transposed { vec![k, n] } else { vec![n, k] };
-        let (mut weight, mut bias, mut runs) = (linear.weight, linear.bias, runs);
-        if let [run] = &runs[..] {
-            (weight, bias) = (weight.rows(run), bias.map(|bias| bias.values(run)));
-            runs = vec![0..n];
+        if let Some(slot) = linear.bias {
+            let parameter = Parameter { name: format!("{name}.bias"), shape: vec![n], role: Role::Bias };
+            self.tensors.push(Tensor { parameter, slot, transposed: false, head_wise });
         }
-        if let Some(slot) = bias {
-            let (name, runs) = (format!("{name}.bias"), runs.clone());
-            self.add(Parameter { name, shape: vec![n], role: Role::Bias }, slot, runs);
-        }
-        let name = format!("{name}.weight");
-        self.add(Parameter { name, shape, role }, weight, runs);
-        self.tensors.last_mut().expect("just added").transposed = transposed;
+        let parameter = Parameter { name: format!("{name}.weight"), shape, role };
+        self.tensors.push(Tensor { parameter, slot: linear.weight, transposed, head_wise });
     }
 
     fn norm(&mut self, name: String) -> Norm {
@@ -378,13 +386,13 @@ impl<'a> Builder<'a> {
 
     fn named_vector(&mut self, name: String, len: usize, role: Role) -> Slot {
         let slot = self.vector(len);
-        self.add(Parameter { name, shape: vec![len], role }, slot, vec![0..len]);
+        self.add(Parameter { name, shape: vec![len], role }, slot);
         slot
     }
 
     fn table(&mut self, name: &str, [rows, width]: [usize; 2], role: Role) -> Slot {
         let (name, slot) = (format!("{name}.weight"), self.matrix(rows, width));
-        self.add(Parameter { name, shape: vec![rows, width], role }, slot, vec![0..rows]);
+        self.add(Parameter { name, shape: vec![rows, width], role }, slot);
         slot
     }
 
@@ -392,8 +400,8 @@ impl<'a> Builder<'a> {
         self.table(self.names.head[0], [self.config.vocab_size, self.config.hidden_size], Role::Head)
     }
 
-    fn add(&mut self, parameter: Parameter, slot: Slot, runs: Vec<Range<usize>>) {
-        self.tensors.push(Tensor { parameter, slot, runs, transposed: false });
+    fn add(&mut self, parameter: Parameter, slot: Slot) {
+        self.tensors.push(Tensor { parameter, slot, transposed: false, head_wise: None });
     }
 
     fn matrix(&mut self, rows: usize, width: usize) -> Slot {

@@ -13,12 +13,12 @@
 mod attention;
 mod mlp;
 
-use crate::model::layout::{self, Layer};
 use super::parameters::{LinearView, ParameterView};
 use crate::Result;
 use crate::device::kernels::Kernels;
 use crate::device::{Buffer, Matrix, Queue, Rows, View};
 use crate::model::Config;
+use crate::model::layout::{self, Layer};
 use crate::ops::attention::{Attention, Tiles};
 use crate::ops::elementwise::{column_sums_on, column_sums_scratch, convert_on};
 use crate::ops::matmul::{Layout, multiply_add_on, product_add};

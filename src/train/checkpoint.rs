@@ -71,7 +71,8 @@ impl State {
         let differs = |name: &&String| self.settings.get(*name) != settings.get(*name);
         let Some(name) = names.into_iter().find(differs) else { return Ok(()) };
         let (then, now) = (show(self.settings.get(name)), show(settings.get(name)));
-        let reason = format!("`{name}` was {then} and is {now}: go on with the same settings, or use --overwrite");
+        let reason =
+            format!("`{name}` was {then} and is {now}: go on with the same settings, or use --overwrite");
         Err(Error::file(folder.join(TRAINER), reason))
     }
 }
@@ -150,7 +151,7 @@ fn each_chunk<'a>(
     view: View<'a, f32>,
     mut run: impl FnMut(usize, View<'a, f32>) -> Result<()>,
 ) -> Result<()> {
-    (0..view.len()).step_by(CHUNK).try_for_each(|first| {
-        run(first, view.slice(first..view.len().min(first + CHUNK)))
-    })
+    (0..view.len())
+        .step_by(CHUNK)
+        .try_for_each(|first| run(first, view.slice(first..view.len().min(first + CHUNK))))
 }

@@ -1,13 +1,13 @@
 //! One optimizer step: losses and gradients of a large batch in parts, clipping, AdamW.
 
 use super::batch::Batch;
-use crate::model::layout::{Layout, Tensor};
 use super::lora::Lora;
 use super::parameters::{Parameters, zeros};
 use super::transformer::{Extent, Transformer};
 use crate::device::kernels::Kernels;
 use crate::device::{Buffer, Queue, View};
 use crate::model::Config;
+use crate::model::layout::{Layout, Tensor};
 use crate::ops::cross_entropy::CrossEntropy;
 use crate::ops::optimizer::{self, AdamW, SUMS, sum_of_squares_on};
 use crate::{Error, Result};
@@ -21,11 +21,7 @@ pub struct Moments {
 
 impl Moments {
     fn new(queue: &Queue, len: usize) -> Result<Self> {
-        Ok(Self {
-            exp_avg: zeros(queue, len)?,
-            exp_avg_sq: zeros(queue, len)?,
-            partials: queue.alloc(SUMS)?,
-        })
+        Ok(Self { exp_avg: zeros(queue, len)?, exp_avg_sq: zeros(queue, len)?, partials: queue.alloc(SUMS)? })
     }
 }
 

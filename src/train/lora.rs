@@ -5,14 +5,14 @@
 //! `dA = s·Bᵀ·dW`. So a pass is the same as without adapters, and what is scored after merging is what was trained. It
 //! costs the products of dW, as training all weights does; it saves the moments of all weights.
 
-use crate::model::layout::{Layout, Slot, Tensor};
 use super::parameters::{Parameters, zeros};
 use crate::Result;
 use crate::device::kernels::Kernels;
 use crate::device::{Buffer, Matrix, Queue, Rows, View, stride};
+use crate::model::init::{Init, fill};
+use crate::model::layout::{Layout, Slot, Tensor};
 use crate::ops::elementwise::convert_on;
 use crate::ops::matmul::{Layout as Form, multiply_add_on, multiply_on};
-use crate::model::init::{Init, fill};
 
 /// The size of the adapters.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -66,7 +66,8 @@ impl Lora {
             b: place(tensor.slot.rows, rank),
         };
         let adapters: Vec<_> = layout.inner_products().map(adapter).collect();
-        let largest = |size: fn(&Adapter) -> Slot| adapters.iter().map(|a| size(a).len()).max().unwrap_or(0);
+        let largest =
+            |size: fn(&Adapter) -> Slot| adapters.iter().map(|a| size(a).extent()).max().unwrap_or(0);
         let scale = config.alpha / rank as f32;
         let identity: Vec<_> =
             (0..rank * rank).map(|at| if at / rank == at % rank { scale } else { 0.0 }).collect();
@@ -133,7 +134,7 @@ impl Lora {
         let [a, b] = [a, b].map(|slot| slot.of(self.weight.view()));
         let scaled = Rows { data: self.scaled.view(), ..a };
         multiply_on(queue, Form::Nn, self.identity.view(), a, View::none(), scaled)?;
-        let sum = self.sum.view().slice(0..slot.len());
+        let sum = self.sum.view().slice(0..slot.extent());
         queue.copy(slot.of(weight).data, sum)?;
         let sum = Rows { data: sum, rows: slot.rows, width: slot.width, stride: stride(slot.width) };
         multiply_add_on(queue, Form::Nn, b, scaled, View::none(), sum)?;

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::model::layout::Parameter;
 use crate::model::init::Initializer;
+use crate::model::layout::Parameter;
 use crate::model::names::Names;
 use crate::model::{Checkpoint, Config, folder};
 use crate::{Error, Result};
@@ -40,7 +40,12 @@ impl Origin {
     pub fn scratch(config: &Path, tokenizer: Option<&Path>) -> Result<Self> {
         let beside = config.parent().filter(|folder| folder.join("tokenizer.json").is_file());
         let folder = tokenizer.or(beside).map(Path::to_owned);
-        Ok(Self { config: Config::from_file(config)?, config_path: config.to_owned(), checkpoint: None, folder })
+        Ok(Self {
+            config: Config::from_file(config)?,
+            config_path: config.to_owned(),
+            checkpoint: None,
+            folder,
+        })
     }
 
     /// The configuration.
@@ -79,7 +84,8 @@ impl Origin {
             Some(head) if self.config.tie_word_embeddings && is(&[names.embedding]) => {
                 let values = read(&head)?;
                 if checkpoint.contains(&tensor.name) && read(&tensor.name)? != values {
-                    let reason = format!("differs from `{}`, which the configuration ties it to", tensor.name);
+                    let reason =
+                        format!("differs from `{}`, which the configuration ties it to", tensor.name);
                     return Err(Error::Tensor { path: self.config_path.clone(), tensor: head, reason });
                 }
                 Ok(values)
@@ -93,4 +99,3 @@ impl Origin {
         self.folder.as_deref()
     }
 }
-

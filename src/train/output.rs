@@ -136,7 +136,10 @@ impl Output {
     /// # Errors
     /// The system's.
     pub fn publish(&self, checkpoint: &Path) -> Result<()> {
-        let at = |path: &Path| { let path = path.to_owned(); move |error| Error::io(path, error) };
+        let at = |path: &Path| {
+            let path = path.to_owned();
+            move |error| Error::io(path, error)
+        };
         let mut names = Vec::new();
         for entry in fs::read_dir(checkpoint).map_err(at(checkpoint))? {
             names.push(entry.map_err(at(checkpoint))?.file_name());

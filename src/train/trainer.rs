@@ -174,7 +174,8 @@ impl Trainer {
         let learning_rate = self.config.schedule.at(step);
         let [beta1, beta2] = self.config.betas;
         let TrainConfig { eps, weight_decay, clip, truncate_above, .. } = self.config;
-        let number = u32::try_from(step).map_err(|_| Error::Usage(format!("{step} steps: 2³² is the limit")))?;
+        let number =
+            u32::try_from(step).map_err(|_| Error::Usage(format!("{step} steps: 2³² is the limit")))?;
         let learning_rate_f32 = learning_rate as f32;
         let optimizer =
             AdamW { learning_rate: learning_rate_f32, beta1, beta2, eps, weight_decay, step: number };
@@ -195,7 +196,8 @@ impl Trainer {
         let (rows, parts) = (self.config.batch_size as u64, self.config.accumulate as u64);
         let batch = |part| {
             let first = (done * parts + part) * rows;
-            let rows: Vec<_> = (first..first + rows).map(|row| self.loader.row(row)).collect::<Result<_>>()?;
+            let rows: Vec<_> =
+                (first..first + rows).map(|row| self.loader.row(row)).collect::<Result<_>>()?;
             Ok(Batch::new(&rows))
         };
         (0..parts).map(batch).collect()

@@ -4,12 +4,12 @@
 
 use super::batch::Batch;
 use super::block::{Block, Saved, Shape, Work, clear};
-use crate::model::layout::Layout;
 use super::parameters::ParameterView;
 use crate::Result;
 use crate::device::kernels::Kernels;
 use crate::device::{Buffer, Matrix, Queue, View};
 use crate::model::Config;
+use crate::model::layout::Layout;
 use crate::ops::attention::{Attention, Tiles};
 use crate::ops::cross_entropy::{ChunkWork, CrossEntropy, HeadGradient};
 use crate::ops::embedding::{Runs, embed_backward_on, embed_on};

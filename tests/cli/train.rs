@@ -103,7 +103,11 @@ fn a_run_leaves_a_model_with_its_records() {
     assert!(fs::read_dir(place.path("events")).unwrap().count() == 1);
     let kept: Vec<_> = fs::read_dir(place.path("out/checkpoints")).unwrap().collect();
     assert_eq!(kept.len(), 2, "the last two are kept");
-    assert_same_files("the last checkpoint", &place.path("out/checkpoints/step-00000006"), &place.path("out"));
+    assert_same_files(
+        "the last checkpoint",
+        &place.path("out/checkpoints/step-00000006"),
+        &place.path("out"),
+    );
     // The folder is a model.
     place.run("score --model out --input in.jsonl --output scores.jsonl --dtype f32").done();
 }
@@ -174,7 +178,8 @@ fn adapters_change_only_the_weights_that_they_are_on() {
 #[test]
 fn a_model_is_trained_from_scratch() {
     let place = Place::with_sample(4);
-    let words = SHORT.replace("--model tiny", "--config-json tiny/config.json").replace("--steps 6", "--steps 30");
+    let words =
+        SHORT.replace("--model tiny", "--config-json tiny/config.json").replace("--steps 6", "--steps 30");
     place.run(&format!("{words} --learning-rate 3e-3")).done();
     let steps = steps(&place, "out");
     let loss = |at: usize| steps[at]["loss"].as_f64().unwrap();
@@ -187,7 +192,10 @@ fn a_model_is_trained_from_scratch() {
 fn only_responses_carry_loss_where_that_is_asked_for() {
     let place = Place::new();
     let record = |prompt: &str, response: &str| json!({ "prompt": prompt, "response": response }).to_string();
-    place.put("sft.jsonl", [record("What is two and two?", " Four."), record("And three?", " Six.")].join("\n"));
+    place.put(
+        "sft.jsonl",
+        [record("What is two and two?", " Four."), record("And three?", " Six.")].join("\n"),
+    );
     let words = "train --model tiny --data sft.jsonl --prompt-field prompt --response-field response --dtype f32 \
                  --packing documents --batch-size 2 --steps 1 --warmup 0 --no-shuffle";
     place.run(&format!("{words} --output whole")).done();
@@ -200,7 +208,8 @@ fn only_responses_carry_loss_where_that_is_asked_for() {
 #[test]
 fn a_loss_that_is_not_finite_stops_the_run() {
     let place = Place::with_sample(4);
-    let words = SHORT.replace("--steps 6", "--steps 60 --save-every 1 --learning-rate 1e30 --clip 0 --warmup 0");
+    let words =
+        SHORT.replace("--steps 6", "--steps 60 --save-every 1 --learning-rate 1e30 --clip 0 --warmup 0");
     place.run(&words).fails(&["step ", "loss", "the last checkpoint is intact"]);
     let state: Value = serde_json::from_str(&last_state(&place)).unwrap();
     assert!(state["step"].as_u64().unwrap() >= 1);
@@ -233,14 +242,22 @@ fn wrong_usage_is_told_before_anything_is_read() {
     let place = Place::with_sample(1);
     for (words, parts) in [
         ("train", &["--model M or --config-json FILE", "--data PATH", "--output DIR"][..]),
-        ("train --model tiny --data in.jsonl --output o --data-weight 1 2", &["2 --data-weight for 1 --data"]),
-        ("train --model tiny --data in.jsonl --output o --eval-every 2", &["--eval-every without --eval-data"]),
+        (
+            "train --model tiny --data in.jsonl --output o --data-weight 1 2",
+            &["2 --data-weight for 1 --data"],
+        ),
+        (
+            "train --model tiny --data in.jsonl --output o --eval-every 2",
+            &["--eval-every without --eval-data"],
+        ),
     ] {
         let outcome = place.run(words);
         assert_eq!(outcome.status, 2, "{}", outcome.stderr);
         parts.iter().for_each(|part| assert!(outcome.stderr.contains(part), "{}", outcome.stderr));
     }
-    for words in ["--model tiny --config-json x", "--learning-rate 0", "--betas 0.9", "--betas 1,0.9", "--packing x"] {
+    for words in
+        ["--model tiny --config-json x", "--learning-rate 0", "--betas 0.9", "--betas 1,0.9", "--packing x"]
+    {
         place.run(&format!("train --data in.jsonl --output o {words}")).exits_with(2);
     }
     let words = "train --model tiny --data in.jsonl --output o --sequence-length 514 --dtype f32";

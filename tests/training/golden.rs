@@ -1,8 +1,9 @@
 //! Losses, gradients and optimizer steps of all families against transformers' numbers.
 
+use half::bf16;
 use safetensors::SafeTensors;
 use toedit::Device;
-use toedit::device::Queue;
+use toedit::device::{Kernels, Queue};
 use toedit::model::layout::Tensor;
 use toedit::ops::optimizer::AdamW;
 use toedit::train::{Batch, Extent, Learn, Learner, LearnerConfig, Origin, StepConfig, data::Row};
@@ -41,12 +42,12 @@ impl Reference {
         Batch::new(&ids.chunks_exact(width).map(row).collect::<Vec<_>>())
     }
 
-    fn learner(&self, device: Device, recompute: bool) -> Learner<f32> {
+    fn learner<E: Kernels>(&self, device: Device, recompute: bool) -> Learner<E> {
         let batch = self.batch();
         let extent = Extent { tokens: batch.ids.len(), sequence: 32, recompute };
         let queue = Queue::open(device).unwrap();
         let config = LearnerConfig { extent, lora: None };
-        let mut learner = Learner::<f32>::new(queue, self.origin.config(), &config).unwrap();
+        let mut learner = Learner::<E>::new(queue, self.origin.config(), &config).unwrap();
         for tensor in learner.layout().tensors.clone() {
             learner.write(&tensor, &self.origin.values(&tensor.parameter, 0).unwrap()).unwrap();
         }
@@ -77,7 +78,7 @@ fn losses_and_gradients_are_those_of_transformers() {
     for (family, device) in on_every_device(&FAMILIES) {
         let Some(reference) = Reference::load(family) else { return };
         let what = format!("{family} on {device}");
-        let mut learner = reference.learner(device, false);
+        let mut learner = reference.learner::<f32>(device, false);
         let loss = learner.differentiate(&[reference.batch()], None).unwrap();
         let expected = f64::from(reference.values("loss")[0]);
         assert!((loss - expected).abs() <= 1e-5, "{what}: loss {loss} against {expected}");
@@ -91,6 +92,28 @@ fn losses_and_gradients_are_those_of_transformers() {
         }
         let (ours, theirs) = (norm(ours), norm(theirs));
         assert!((ours / theirs - 1.0).abs() <= 1e-5, "{what}: global norm {ours} against {theirs}");
+    }
+}
+
+/// Products of bf16 operands: each rounding is off by up to 2⁻⁸ of a value, about thirty of them lie on a gradient's way,
+/// and their errors add up as a random walk.
+#[test]
+fn gradients_in_bf16_are_off_by_its_roundings() {
+    for (family, device) in on_every_device(&FAMILIES) {
+        let Some(reference) = Reference::load(family) else { return };
+        let mut learner = reference.learner::<bf16>(device, false);
+        let loss = learner.differentiate(&[reference.batch()], None).unwrap();
+        let expected = f64::from(reference.values("loss")[0]);
+        let limit = 30f64.sqrt() / 256.0;
+        assert!((loss / expected - 1.0).abs() <= limit, "{family} on {device}: loss {loss} against {expected}");
+        let (mut error, mut all) = (0.0, 0.0);
+        for tensor in &learner.layout().tensors {
+            let expected = reference.values(&format!("grad.{}", tensor.parameter.name));
+            error += distance(&learner.read_gradient(tensor).unwrap(), &expected).powi(2);
+            all += norm(expected).powi(2);
+        }
+        let relative = (error / all).sqrt();
+        assert!(relative <= limit, "{family} on {device}: gradients off by {relative} of their norm");
     }
 }
 
@@ -119,7 +142,7 @@ fn three_steps_lead_where_transformers_goes() {
     for (family, device) in on_every_device(&FAMILIES) {
         let Some(reference) = Reference::load(family) else { return };
         let what = format!("{family} on {device}");
-        let mut learner = reference.learner(device, false);
+        let mut learner = reference.learner::<f32>(device, false);
         let batch = [reference.batch()];
         for (step, expected) in (1..).zip(reference.values("step_loss")) {
             let loss = learner.step(&batch, &optimizer(step)).unwrap().loss;
@@ -127,7 +150,10 @@ fn three_steps_lead_where_transformers_goes() {
         }
         let (tensors, read) = (learner.layout().tensors.clone(), |tensor: &_| learner.read(tensor).unwrap());
         let (distance, off) = compare(&reference, read, &tensors);
-        assert!(distance <= 5e-3 && off <= 5e-3, "{what}: off by {distance:e} of the way, {off} of the weights");
+        assert!(
+            distance <= 5e-3 && off <= 5e-3,
+            "{what}: off by {distance:e} of the way, {off} of the weights"
+        );
     }
 }
 
@@ -136,7 +162,7 @@ fn recomputed_activations_change_no_bit() {
     for family in FAMILIES {
         let Some(reference) = Reference::load(family) else { return };
         let [kept, again] = [false, true].map(|recompute| {
-            let mut learner = reference.learner(Device::Cpu, recompute);
+            let mut learner = reference.learner::<f32>(Device::Cpu, recompute);
             learner.differentiate(&[reference.batch()], None).unwrap();
             let tensors = &learner.layout().tensors;
             tensors.iter().flat_map(|tensor| learner.read_gradient(tensor).unwrap()).collect::<Vec<_>>()

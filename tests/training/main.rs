@@ -4,5 +4,5 @@
 mod common;
 
 mod data;
-mod tokenize;
 mod golden;
+mod tokenize;

@@ -200,7 +200,10 @@ impl TrainArgs {
     pub fn check(&self) -> Result<()> {
         let example = "toedit train --model assets/tiny --data assets/sample.jsonl --output target/trained";
         let missing = [
-            (self.learner.model.is_none() && self.learner.config_json.is_none(), "--model M or --config-json FILE"),
+            (
+                self.learner.model.is_none() && self.learner.config_json.is_none(),
+                "--model M or --config-json FILE",
+            ),
             (self.data.data.is_empty(), "--data PATH (JSON lines, text files, or folders of tokens)"),
             (self.output.output.is_none(), "--output DIR"),
         ];
@@ -210,10 +213,14 @@ impl TrainArgs {
         }
         if ![0, self.data.data.len()].contains(&self.data.data_weight.len()) {
             let (weights, data) = (self.data.data_weight.len(), self.data.data.len());
-            return Err(Error::Usage(format!("{weights} --data-weight for {data} --data: expected one for each")));
+            return Err(Error::Usage(format!(
+                "{weights} --data-weight for {data} --data: expected one for each"
+            )));
         }
         if self.data.eval_every.is_some() && self.data.eval_data.is_empty() {
-            return Err(Error::Usage("--eval-every without --eval-data: there is nothing to evaluate".into()));
+            return Err(Error::Usage(
+                "--eval-every without --eval-data: there is nothing to evaluate".into(),
+            ));
         }
         Ok(())
     }

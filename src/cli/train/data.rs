@@ -97,13 +97,20 @@ fn tell_left_out(mode: Mode, loader: &Loader) {
     let left = loader.left_out();
     if left.tokens > 0 || left.documents > 0 {
         let (documents, tokens) = (left.documents, left.tokens);
-        warn(mode, &format!("{documents} documents are too short to train on; {tokens} tokens are in no row"));
+        warn(
+            mode,
+            &format!("{documents} documents are too short to train on; {tokens} tokens are in no row"),
+        );
     }
 }
 
 impl Reader<'_> {
     fn shards(&self, kind: &str, paths: &[PathBuf]) -> Result<Vec<TokenShards>> {
-        paths.iter().enumerate().map(|(index, path)| self.open(path, tokens_folder(self.output, kind, index))).collect()
+        paths
+            .iter()
+            .enumerate()
+            .map(|(index, path)| self.open(path, tokens_folder(self.output, kind, index)))
+            .collect()
     }
 
     fn open(&self, path: &Path, folder: PathBuf) -> Result<TokenShards> {

@@ -39,7 +39,8 @@ impl TrainProgress {
             Mode::Bar => ProgressBar::new(steps),
             _ => ProgressBar::hidden(),
         };
-        let style = ProgressStyle::with_template("{wide_bar} {percent:>3} %  {msg}").expect("a valid template");
+        let style =
+            ProgressStyle::with_template("{wide_bar} {percent:>3} %  {msg}").expect("a valid template");
         bar.set_style(style);
         let (begin, last) = (Cell::new(None), RefCell::new(None));
         Self { mode, steps, bar, begin, printed: Cell::new(Instant::now()), last }
@@ -97,7 +98,10 @@ impl TrainProgress {
     fn text(&self, step: &StepMetrics) -> String {
         let StepMetrics { step: number, loss, tokens_per_second, .. } = *step;
         let left = time_left(self.seconds_left(number));
-        format!("step {number} of {}, loss {loss:.4}, {tokens_per_second:.0} tokens/s, {left} left", self.steps)
+        format!(
+            "step {number} of {}, loss {loss:.4}, {tokens_per_second:.0} tokens/s, {left} left",
+            self.steps
+        )
     }
 
     fn line(&self, step: &StepMetrics) -> Line {

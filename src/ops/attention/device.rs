@@ -64,6 +64,10 @@ fn is_host(queue: &Queue) -> bool {
 }
 
 /// Rows of a tile.
+#[cfg_attr(
+    not(kernels),
+    expect(clippy::extra_unused_type_parameters, reason = "the host's tiles are the same for all types")
+)]
 fn tile_rows<E: Element>(queue: &Queue, attention: &Attention) -> Result<usize> {
     match queue.arm() {
         Arm::Host(_) if attention.head_dim.is_multiple_of(2) => Ok(host::ROWS),

@@ -6,9 +6,9 @@ use crate::device::kernels::Kernels;
 use crate::device::{Buffer, Matrix, Rows, View};
 use crate::model::Config;
 use crate::model::config::QkNorm;
+use crate::model::layout;
 use crate::ops::elementwise::{clamp_backward_on, clamp_on};
 use crate::ops::matmul::{Layout, multiply_on, product};
-use crate::model::layout;
 
 /// What backward needs of the attention.
 pub struct Saved<E> {

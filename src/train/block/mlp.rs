@@ -35,7 +35,8 @@ impl<'a, E: Kernels> Block<'a, E> {
     pub(super) fn mlp(&self, x: Rows<'a, f32>, saved: &'a Saved<E>, y: Rows<'a, f32>) -> Result<()> {
         let queue = self.shape.queue;
         let input = self.input(x, self.layer.mlp_norm)?;
-        for (linear, out) in [(Some(self.layer.up), Some(&saved.up)), (self.layer.gate, saved.gate.as_ref())] {
+        for (linear, out) in [(Some(self.layer.up), Some(&saved.up)), (self.layer.gate, saved.gate.as_ref())]
+        {
             let (Some(linear), Some(out)) = (linear, out) else { continue };
             let linear = self.parameters.linear(linear);
             product(queue, input, linear.weight, linear.bias, out.first(x.rows))?;
