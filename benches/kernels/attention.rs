@@ -1,8 +1,9 @@
-//! One document's attention on the CPU, nine heads in groups of three, in tokens; and a pack's on a GPU, in floating-point
-//! operations below the diagonal.
+//! One document's attention on the CPU, nine heads in groups of three, in tokens; that of a step of training there; and a
+//! pack's on a GPU. The latter two count floating-point operations below the diagonal.
 
 use criterion::{BatchSize, Criterion, Throughput};
 use half::bf16;
+use toedit::device::{Device, Queue};
 use toedit::ops::attention::{Attention, QUERIES, Scratch};
 use toedit::tensor::{Element, PANEL};
 
@@ -10,11 +11,15 @@ use crate::common::{oracle, samples, tolerance};
 
 const ATTENTION: Attention = Attention { heads: 9, kv_heads: 3, head_dim: 64, scale: 0.125 };
 
+/// Of a model of 10 million parameters.
+const TRAINING: Attention = Attention { heads: 8, kv_heads: 8, head_dim: 32, scale: 0.176_776_7 };
+
 pub fn bench(criterion: &mut Criterion) {
     for tokens in [128, 1024] {
         bench_type::<f32>(criterion, tokens);
         bench_type::<bf16>(criterion, tokens);
     }
+    training::bench(criterion, &Queue::open(Device::Cpu).unwrap(), TRAINING, 1024, 256);
     #[cfg(feature = "cuda")]
     device::bench(criterion);
 }
@@ -48,9 +53,86 @@ fn bench_type<E: Element>(criterion: &mut Criterion, tokens: usize) {
     });
 }
 
+/// Forward with the logarithms of the sums, and backward.
+mod training {
+    use toedit::Result;
+    use toedit::device::Kernels;
+    use toedit::ops::attention::Tiles;
+
+    use super::*;
+    use crate::common::arms;
+    use crate::common::oracle_attention::attention_backward;
+
+    /// Tokens of the document whose gradients are compared.
+    const CHECKED: usize = 129;
+
+    pub fn bench(
+        criterion: &mut Criterion,
+        queue: &Queue,
+        attention: Attention,
+        tokens: usize,
+        length: usize,
+    ) {
+        bench_type::<f32>(criterion, queue, attention, tokens, length);
+        bench_type::<bf16>(criterion, queue, attention, tokens, length);
+    }
+
+    fn bench_type<E: Kernels>(
+        criterion: &mut Criterion,
+        queue: &Queue,
+        attention: Attention,
+        tokens: usize,
+        length: usize,
+    ) {
+        let (q_len, width) = (attention.q_len(), attention.q_len() + 2 * attention.kv_len());
+        let (rows, gradients) =
+            (samples::values::<E>(3, tokens * width), samples::values::<E>(4, tokens * q_len));
+        let (qkv, dout) =
+            (arms::upload::<E>(queue, width, &rows), arms::upload::<E>(queue, q_len, &gradients));
+        let (out, dqkv) = (arms::output::<E>(queue, tokens, q_len), arms::output::<E>(queue, tokens, width));
+        let sums = || queue.alloc::<f32>(tokens * attention.heads).unwrap();
+        let (lse, delta, mut tiles) = (sums(), sums(), Tiles::new(queue, tokens).unwrap());
+        let forward = |tiles: &Tiles| attention.forward_on(queue, out.view(), lse.view(), qkv.view(), tiles);
+        let backward = |tiles: &Tiles| {
+            let (dqkv, dout, out, qkv) = (dqkv.view(), dout.view(), out.view(), qkv.view());
+            attention.backward_on(queue, dqkv, dout, out, lse.view(), qkv, delta.view(), tiles)
+        };
+
+        tiles.write::<E>(queue, &attention, &[0, CHECKED]).unwrap();
+        forward(&tiles).and_then(|()| backward(&tiles)).unwrap();
+        let (q, kv): (Vec<_>, Vec<_>) =
+            rows.chunks_exact(width).take(CHECKED).map(|row| row.split_at(q_len)).unzip();
+        let expected =
+            attention_backward(&attention, &q.concat(), &kv.concat(), &gradients[..CHECKED * q_len]);
+        let expected: Vec<_> = expected
+            .dq
+            .chunks_exact(q_len)
+            .zip(expected.dkv.chunks_exact(width - q_len))
+            .flat_map(|(q, kv)| [q, kv].concat())
+            .collect();
+        let limit = tolerance::stored::<E>(CHECKED.max(attention.head_dim), 3);
+        tolerance::assert_within("gradients", dqkv.first(CHECKED).read(queue).unwrap(), &expected, limit);
+
+        let cu_seqlens: Vec<usize> = (0..=tokens).step_by(length).collect();
+        tiles.write::<E>(queue, &attention, &cu_seqlens).unwrap();
+        // Products of 2·D operations for each pair of a token and one that it sees: two forward, five backward.
+        let pairs = (tokens / length * length * (length + 1) / 2 * q_len) as u64;
+        let mut group = criterion.benchmark_group(format!("attention_training/{}", queue.device()));
+        let mut time = |name: &str, products: u64, launch: &dyn Fn(&Tiles) -> Result<()>| {
+            group.throughput(Throughput::Elements(2 * products * pairs));
+            let name = format!("{}/{}/{length}/{name}", E::NAME, attention.head_dim);
+            group.bench_function(name, |bencher| {
+                bencher.iter(|| launch(&tiles).and_then(|()| queue.synchronize()).unwrap());
+            });
+        };
+        time("forward", 2, &forward);
+        time("backward", 5, &backward);
+    }
+}
+
 #[cfg(feature = "cuda")]
 mod device {
-    use toedit::device::{Kernels, Queue, View};
+    use toedit::device::{Kernels, View};
     use toedit::ops::attention::Tiles;
 
     use super::*;
@@ -73,6 +155,7 @@ mod device {
                 for &length in &shapes.lengths {
                     bench_type::<bf16>(criterion, &queue, attention, length);
                     bench_type::<f32>(criterion, &queue, attention, length);
+                    training::bench(criterion, &queue, attention, shapes.tokens, length);
                 }
             }
         }

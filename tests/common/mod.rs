@@ -6,6 +6,7 @@ pub mod devices;
 pub mod editing;
 pub mod folders;
 pub mod oracle;
+pub mod oracle_attention;
 pub mod oracle_rows;
 pub mod samples;
 pub mod tolerance;

@@ -8,26 +8,26 @@ use toedit::tensor::{Element, PANEL};
 use crate::common::arms::{self, Arm, Scalar};
 use crate::common::{oracle, samples, tolerance};
 
-fn attention(heads: usize, kv_heads: usize, head_dim: usize) -> Attention {
+pub fn attention(heads: usize, kv_heads: usize, head_dim: usize) -> Attention {
     Attention { heads, kv_heads, head_dim, scale: 1.0 / (head_dim as f32).sqrt() }
 }
 
 /// One document's queries `[T, H, D]` and its keys and values `[T, 2, KV, D]`.
 #[derive(Clone)]
-struct Document {
-    attention: Attention,
-    q: Vec<f32>,
-    kv: Vec<f32>,
+pub struct Document {
+    pub attention: Attention,
+    pub q: Vec<f32>,
+    pub kv: Vec<f32>,
 }
 
 impl Document {
-    fn new<E: Element>(attention: Attention, seed: u32, tokens: usize) -> Self {
+    pub fn new<E: Element>(attention: Attention, seed: u32, tokens: usize) -> Self {
         let q = samples::values::<E>(seed, tokens * attention.q_len());
         let kv = samples::values::<E>(!seed, tokens * 2 * attention.kv_len());
         Self { attention, q, kv }
     }
 
-    fn tokens(&self) -> usize {
+    pub fn tokens(&self) -> usize {
         self.q.len() / self.attention.q_len()
     }
 
@@ -65,7 +65,6 @@ impl Document {
 fn forward<E: Scalar>(arm: &Arm, documents: &[Document]) -> Vec<f32> {
     match arm {
         Arm::Cpu => documents.iter().flat_map(|x| x.forward::<E>(QUERIES, x.tokens())).collect(),
-        #[cfg(kernels)]
         Arm::Device(queue) => device::forward::<E>(queue, documents, false).0,
     }
 }
@@ -86,13 +85,13 @@ fn check<E: Scalar>(arm: &Arm, documents: &[Document]) {
 
 /// Checks a pack of random documents on every arm.
 fn check_pack(attention: Attention, tokens: &[usize]) {
-    for arm in arms::all() {
+    for arm in arms::with_host() {
         check::<f32>(&arm, &pack::<f32>(attention, tokens));
         check::<bf16>(&arm, &pack::<bf16>(attention, tokens));
     }
 }
 
-fn pack<E: Element>(attention: Attention, tokens: &[usize]) -> Vec<Document> {
+pub fn pack<E: Element>(attention: Attention, tokens: &[usize]) -> Vec<Document> {
     let seed = attention.head_dim * 1000;
     tokens.iter().enumerate().map(|(i, n)| Document::new::<E>(attention, (seed + i) as u32, *n)).collect()
 }
@@ -160,7 +159,7 @@ fn prefixes<E: Scalar>(arm: &Arm, head_dim: usize) {
 
 #[test]
 fn neither_other_documents_nor_later_tokens_change_a_bit() {
-    for arm in arms::all() {
+    for arm in arms::with_host() {
         for head_dim in [12, 64, 256] {
             documents_alone::<f32>(&arm, head_dim);
             documents_alone::<bf16>(&arm, head_dim);
@@ -180,7 +179,7 @@ fn one_token<E: Scalar>(arm: &Arm) {
 
 #[test]
 fn one_token_gives_its_own_value() {
-    for arm in arms::all() {
+    for arm in arms::with_host() {
         one_token::<f32>(&arm);
         one_token::<bf16>(&arm);
     }
@@ -205,7 +204,7 @@ fn huge<E: Scalar>(arm: &Arm) {
 
 #[test]
 fn huge_scores_neither_overflow_nor_vanish() {
-    for arm in arms::all() {
+    for arm in arms::with_host() {
         huge::<f32>(&arm);
         huge::<bf16>(&arm);
     }
@@ -225,7 +224,7 @@ fn nan<E: Scalar>(arm: &Arm) {
 
 #[test]
 fn a_nan_shows_in_its_own_row() {
-    for arm in arms::all() {
+    for arm in arms::with_host() {
         nan::<f32>(&arm);
         nan::<bf16>(&arm);
     }
@@ -239,41 +238,56 @@ proptest! {
         seed: u32, kv_heads in 1..4usize, group in 1..4usize, half in 1..20usize, tokens in 1..80usize,
     ) {
         let attention = attention(kv_heads * group, kv_heads, 2 * half);
-        for arm in arms::all() {
+        for arm in arms::with_host() {
             check::<f32>(&arm, &[Document::new::<f32>(attention, seed, tokens)]);
             check::<bf16>(&arm, &[Document::new::<bf16>(attention, seed, tokens)]);
         }
     }
 }
 
-/// What only kernels give, and how they are called.
-#[cfg(kernels)]
-mod device {
-    use toedit::device::{Queue, View};
+/// What only devices give, and how they are called.
+pub mod device {
+    use toedit::device::{Buffer, Matrix, Queue, View};
     use toedit::ops::attention::Tiles;
 
     use super::*;
 
     /// Outputs of a pack, and the logarithms of the sums if wanted.
     pub fn forward<E: Scalar>(queue: &Queue, documents: &[Document], lse: bool) -> (Vec<f32>, Vec<f32>) {
-        let attention = documents[0].attention;
-        let (mut rows, mut cu_seqlens) = (Vec::new(), vec![0]);
-        for document in documents {
-            let queries = document.q.chunks_exact(attention.q_len());
-            for (q, kv) in queries.zip(document.kv.chunks_exact(2 * attention.kv_len())) {
-                rows.extend([q, kv].concat());
+        let pack = Pack::<E>::new(queue, documents);
+        let view = if lse { pack.lse.view() } else { View::none() };
+        pack.attention.forward_on(queue, pack.out.view(), view, pack.qkv.view(), &pack.tiles).unwrap();
+        (arms::read(queue, &pack.out), queue.download(pack.lse.view()).unwrap())
+    }
+
+    /// Documents one behind the other, and room for what comes of them, full of NaN.
+    pub struct Pack<E> {
+        pub attention: Attention,
+        pub tiles: Tiles,
+        pub qkv: Matrix<E>,
+        pub out: Matrix<E>,
+        pub lse: Buffer<f32>,
+    }
+
+    impl<E: Scalar> Pack<E> {
+        pub fn new(queue: &Queue, documents: &[Document]) -> Self {
+            let attention = documents[0].attention;
+            let (mut rows, mut cu_seqlens) = (Vec::new(), vec![0]);
+            for document in documents {
+                let queries = document.q.chunks_exact(attention.q_len());
+                for (q, kv) in queries.zip(document.kv.chunks_exact(2 * attention.kv_len())) {
+                    rows.extend([q, kv].concat());
+                }
+                cu_seqlens.push(cu_seqlens[cu_seqlens.len() - 1] + document.tokens());
             }
-            cu_seqlens.push(cu_seqlens[cu_seqlens.len() - 1] + document.tokens());
+            let tokens = cu_seqlens[documents.len()];
+            let mut tiles = Tiles::new(queue, tokens).unwrap();
+            tiles.write::<E>(queue, &attention, &cu_seqlens).unwrap();
+            let qkv = arms::upload::<E>(queue, attention.q_len() + 2 * attention.kv_len(), &rows);
+            let out = arms::output::<E>(queue, tokens, attention.q_len());
+            let lse = queue.upload(&vec![f32::NAN; tokens * attention.heads]).unwrap();
+            Self { attention, tiles, qkv, out, lse }
         }
-        let tokens = cu_seqlens[documents.len()];
-        let mut tiles = Tiles::new(queue, tokens).unwrap();
-        tiles.write::<E>(queue, &attention, &cu_seqlens).unwrap();
-        let qkv = arms::upload::<E>(queue, attention.q_len() + 2 * attention.kv_len(), &rows);
-        let out = arms::output::<E>(queue, tokens, attention.q_len());
-        let sums = queue.upload(&vec![f32::NAN; tokens * attention.heads]).unwrap();
-        let view = if lse { sums.view() } else { View::none() };
-        attention.forward_on(queue, out.view(), view, qkv.view(), &tiles).unwrap();
-        (arms::read(queue, &out), queue.download(sums.view()).unwrap())
     }
 
     fn check_lse<E: Scalar>(queue: &Queue, head_dim: usize) {
@@ -287,7 +301,7 @@ mod device {
 
     #[test]
     fn sums_are_the_oracle() {
-        for queue in arms::devices() {
+        for queue in arms::queues() {
             for head_dim in [12, 64, 128, 256] {
                 check_lse::<f32>(&queue, head_dim);
                 check_lse::<bf16>(&queue, head_dim);
@@ -297,7 +311,7 @@ mod device {
 
     #[test]
     fn a_thousand_documents_pack() {
-        for queue in arms::devices() {
+        for queue in arms::queues() {
             let tokens: Vec<usize> = (0..1000).map(|index| index % 7 + 1).collect();
             check::<f32>(&Arm::Device(queue.clone()), &pack::<f32>(attention(2, 1, 24), &tokens));
             check::<bf16>(&Arm::Device(queue), &pack::<bf16>(attention(2, 1, 24), &tokens));

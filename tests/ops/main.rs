@@ -5,6 +5,7 @@ mod common;
 
 mod activation;
 mod attention;
+mod attention_backward;
 mod cross_entropy;
 #[cfg(kernels)]
 mod edit;
