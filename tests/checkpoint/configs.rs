@@ -43,6 +43,7 @@ fn llama() -> Config {
         sliding_window: None,
         special_ids: vec![1, 2],
         bos_token_id: Some(1),
+        eos_token_id: Some(2),
         padding_row: None,
         initializer_range: 0.02,
     }
@@ -70,6 +71,7 @@ fn gpt2() -> Config {
         mlp_bias: true,
         special_ids: vec![50256],
         bos_token_id: Some(50256),
+        eos_token_id: Some(50256),
         ..llama()
     }
 }
@@ -91,6 +93,7 @@ fn gpt_neox() -> Config {
         mlp_bias: true,
         special_ids: vec![0, 2],
         bos_token_id: Some(0),
+        eos_token_id: Some(2),
         ..llama()
     }
 }
@@ -102,6 +105,7 @@ fn qwen2() -> Config {
         qkv_bias: true,
         special_ids: vec![],
         bos_token_id: None,
+        eos_token_id: None,
         ..llama()
     }
 }
@@ -136,6 +140,7 @@ fn olmo() -> Config {
         norm_eps: 1e-5,
         norm_weight: false,
         bos_token_id: None,
+        eos_token_id: Some(2),
         padding_row: Some(1),
         ..llama()
     }
@@ -345,5 +350,5 @@ fn options_are_carried_over() {
     assert_eq!(with(json!({"hidden_act": "gelu_pytorch_tanh"})).activation, Activation::GeluTanh);
     assert_eq!(with(json!({"scale_attn_weights": false})).attention_scale, 1.0);
     let ids = with(json!({"bos_token_id": null, "eos_token_id": [5, 3, 5], "pad_token_id": 0}));
-    assert_eq!((ids.bos_token_id, ids.special_ids), (None, vec![0, 3, 5]));
+    assert_eq!((ids.bos_token_id, ids.eos_token_id, ids.special_ids), (None, Some(5), vec![0, 3, 5]));
 }

@@ -9,9 +9,7 @@ use safetensors::SafeTensors;
 use serde_json::{Value, json};
 
 use crate::Place;
-
-#[path = "../common/folders.rs"]
-mod folders;
+use crate::common::folders::shared;
 
 /// A short run on the first documents of the sample.
 const SHORT: &str = "train --model tiny --data in.jsonl --output out --dtype f32 --threads 2 --batch-size 2 \
@@ -48,7 +46,7 @@ fn values(bytes: &[u8]) -> Vec<f32> {
 /// The run that transformers made, on every family: losses, and weights in a folder that it would read.
 #[test]
 fn the_reference_run_gives_the_references_losses_and_weights() {
-    let Some(golden) = folders::shared("golden") else { return };
+    let Some(golden) = shared("golden") else { return };
     for family in ["gpt2", "llama", "llama-tied", "qwen3", "olmo", "olmo2", "gpt-neox"] {
         let place = Place::new();
         let folder = golden.join(family);
