@@ -212,7 +212,8 @@ fn what_is_left_out_has_the_defaults_of_the_family() {
         ..config
     };
     let untied = |config: Config| Config { tie_word_embeddings: false, ..config };
-    let olmo_ids = |config: Config| Config { special_ids: vec![1, 50279], ..config };
+    let olmo_ids =
+        |config: Config| Config { special_ids: vec![1, 50279], eos_token_id: Some(50279), ..config };
     let cases = [
         (sizes("llama", 64, 4), Config { num_key_value_heads: 4, ..llama() }),
         (sizes("mistral", 1024, 16), Config { sliding_window: Some(4096), ..wide(mistral(), 16, 8, 64) }),

@@ -12,7 +12,7 @@ use crate::Place;
 use crate::common::folders::shared;
 
 /// A short run on the first documents of the sample.
-const SHORT: &str = "train --model tiny --data in.jsonl --output out --dtype f32 --threads 2 --batch-size 2 \
+const SHORT: &str = "train --quiet --model tiny --data in.jsonl --output out --dtype f32 --threads 2 --batch-size 2 \
                      --sequence-length 24 --steps 6 --seed 3";
 /// What a run is made from; the rest tells when and how fast it ran.
 const KEPT: [&str; 4] = ["config.json", "model.safetensors", "optimizer.safetensors", "trainer.json"];

@@ -105,7 +105,10 @@ fn gradients_in_bf16_are_off_by_its_roundings() {
         let loss = learner.differentiate(&[reference.batch()], None).unwrap();
         let expected = f64::from(reference.values("loss")[0]);
         let limit = 30f64.sqrt() / 256.0;
-        assert!((loss / expected - 1.0).abs() <= limit, "{family} on {device}: loss {loss} against {expected}");
+        assert!(
+            (loss / expected - 1.0).abs() <= limit,
+            "{family} on {device}: loss {loss} against {expected}"
+        );
         let (mut error, mut all) = (0.0, 0.0);
         for tensor in &learner.layout().tensors {
             let expected = reference.values(&format!("grad.{}", tensor.parameter.name));

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 use super::shared::{CommonArgs, RunArgs};
 use super::tokenize::RecordArgs;
-use super::values::{at_least, fraction, non_negative, positive};
+use super::values::{at_least, betas, fraction, non_negative, positive};
 use crate::data::{DEFAULT_MAX_DOCUMENT_BYTES, ReadOptions};
 use crate::{Error, Result};
 
@@ -134,8 +134,8 @@ pub struct OptimizerArgs {
     #[arg(long, value_name = "R", value_parser = non_negative)]
     pub min_learning_rate: Option<f64>,
     /// Decay of AdamW's two moments
-    #[arg(long, value_name = "A,B", value_delimiter = ',', num_args = 2, value_parser = fraction, default_values_t = [0.9, 0.95])]
-    pub betas: Vec<f64>,
+    #[arg(long, value_name = "A,B", value_parser = betas, default_value = "0.9,0.95")]
+    pub betas: [f64; 2],
     /// Added to the root of the second moment
     #[arg(long, value_name = "E", value_parser = positive, default_value_t = 1e-8)]
     pub eps: f64,

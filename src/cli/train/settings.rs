@@ -24,9 +24,6 @@ pub fn train_config(args: &TrainArgs, origin: &Origin, data: &TrainData) -> Resu
     let epochs = optimizer.epochs.unwrap_or(1.0);
     let by_epochs = || (data.train.rows_per_epoch() as f64 * epochs / rows).ceil().max(1.0) as u64;
     let steps = optimizer.steps.map_or_else(by_epochs, |steps| steps as u64);
-    let [beta1, beta2] = optimizer.betas[..] else {
-        return Err(Error::Usage("--betas: expected two numbers, as in 0.9,0.95".into()));
-    };
     let lora = args.learner.lora_rank.map(|rank| LoraConfig {
         rank,
         alpha: args.learner.lora_alpha.unwrap_or(2.0 * rank as f64) as f32,
@@ -44,7 +41,7 @@ pub fn train_config(args: &TrainArgs, origin: &Origin, data: &TrainData) -> Resu
         accumulate: optimizer.accumulate,
         sequence_length: data.sequence_length,
         schedule: schedule(optimizer, steps)?,
-        betas: [beta1 as f32, beta2 as f32],
+        betas: optimizer.betas.map(|beta| beta as f32),
         eps: optimizer.eps as f32,
         weight_decay: optimizer.weight_decay as f32,
         clip: (optimizer.clip > 0.0).then_some(optimizer.clip as f32),
