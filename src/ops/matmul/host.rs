@@ -18,7 +18,7 @@ use crate::tensor::{Buffer, Element, PANEL};
 
 /// Inputs of a block.
 const INPUTS: usize = 256;
-/// The most rows of a tile: packing `b` costs as much as about ten of them.
+/// The most rows of a tile, over which packing `b` is shared.
 const ROWS: usize = 512;
 /// The most panels of a tile.
 const PANELS: usize = 8;
