@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Trains the model of assets/tiny from scratch: train_tiny.sh DATA DEST [STEPS]
 #
-# DATA is a folder of JSON lines (or one file), DEST gets the data split in two and the model. Long documents are cut into
-# pieces of about 8,000 characters at paragraphs; every 50th piece is held out.
+# DATA is a folder of JSON lines (or one file), DEST gets the data split in two and the model. Of each file, every 50th
+# document is held out, whole. Long documents are cut into pieces of about 8,000 characters at paragraphs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -16,7 +16,7 @@ mkdir -p "$dest"
 import gzip, json, sys
 from pathlib import Path
 
-PIECE, HELD_OUT = 8000, 50
+PIECE, HELD_OUT, FIRST = 8000, 50, 10
 
 
 def pieces(text):
@@ -29,18 +29,17 @@ def pieces(text):
 
 data, dest = map(Path, sys.argv[1:])
 files = sorted(data.glob("*.jsonl*")) if data.is_dir() else [data]
-count = 0
-with open(dest / "train.partial", "w") as train, open(dest / "held-out.jsonl", "w") as held_out:
+with open(dest / "train.partial", "w", encoding="utf-8") as train, open(dest / "held-out.jsonl", "w", encoding="utf-8") as held_out:
     for path in files:
-        with gzip.open(path, "rt") if path.suffix == ".gz" else open(path) as file:
-            for line in file:
+        opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8")
+        with opened as file:
+            for number, line in enumerate(file):
+                out = held_out if number % HELD_OUT == FIRST else train
                 for piece in pieces(json.loads(line)["text"]):
-                    count += 1
-                    out = held_out if count % HELD_OUT == HELD_OUT // 2 else train
                     out.write(json.dumps({"text": piece}) + "\n")
 (dest / "train.partial").rename(dest / "train.jsonl")
 PYTHON
 
 "$toedit" train --config-json assets/tiny/config.json --data "$dest/train.jsonl" --eval-data "$dest/held-out.jsonl" \
-  --output "$dest/model" --batch-size 16 --sequence-length 512 --steps "${3:-2600}" --learning-rate 3e-3 \
+  --output "$dest/model" --batch-size 8 --sequence-length 512 --steps "${3:-5200}" --learning-rate 3e-3 \
   --min-learning-rate 1e-4 --schedule cosine --weight-decay 0.1 --dtype bf16 --resume --save-every 500
