@@ -6,16 +6,13 @@ mod settings;
 
 use std::path::Path;
 
-use rayon::ThreadPoolBuilder;
-
 use self::data::TrainData;
 use self::progress::TrainProgress;
-use super::args::{DtypeArg, TrainArgs};
+use super::args::{TrainArgs, pool};
 use super::print_error;
 use super::progress::Mode;
 use super::signals::Interrupt;
 use crate::device::Device;
-use crate::model::Dtype;
 use crate::train::{Begin, Event, Origin, Output, Run, RunConfig, Trainer, plot};
 use crate::{Error, Result};
 
@@ -26,11 +23,7 @@ use crate::{Error, Result};
 pub fn run(args: &TrainArgs) -> Result<u8> {
     args.check()?;
     let interrupt = Interrupt::install()?;
-    let pool = ThreadPoolBuilder::new()
-        .num_threads(args.run.thread_count())
-        .build()
-        .map_err(|error| Error::Usage(format!("{} threads: {error}", args.run.thread_count())))?;
-    pool.install(|| train(args, &interrupt))?;
+    pool(args.run.threads)?.install(|| train(args, &interrupt))?;
     Ok(0)
 }
 
@@ -45,9 +38,11 @@ fn train(args: &TrainArgs, interrupt: &Interrupt) -> Result<()> {
     let output = Output::open(folder, begin, args.output.keep_last)?;
     let mode = Mode::of(&args.common);
     let stop = || interrupt.requested().map_or(Ok(()), |signal| Err(Error::Stopped(signal)));
-    let data = TrainData::open(args, &origin, folder, mode, &stop)?;
-    let config = settings::train_config(args, &origin, &data)?;
-    let (device, dtype) = device(args)?;
+    let (device, dtype) = args.run.place()?;
+    device.check()?;
+    let config = settings::train_config(args, &origin)?;
+    let data = TrainData::open(args, &origin, config.sequence_length, folder, mode, &stop)?;
+    let config = settings::with_data(config, &args.optimizer, &data)?;
     let run_config = RunConfig {
         save_every: args.output.save_every.map(|steps| steps as u64),
         eval_every: args.data.eval_every.map(|steps| steps as u64),
@@ -76,17 +71,6 @@ fn origin(args: &TrainArgs) -> Result<Origin> {
         (None, Some(config)) => Origin::scratch(config, args.learner.tokenizer.as_deref()),
         (None, None) => unreachable!("`check` has seen one of them"),
     }
-}
-
-fn device(args: &TrainArgs) -> Result<(Device, Dtype)> {
-    let device: Device = args.run.device.to_string().parse()?;
-    device.check()?;
-    let dtype = match args.run.dtype {
-        DtypeArg::Auto => Dtype::auto(device),
-        DtypeArg::F32 => Dtype::F32,
-        DtypeArg::Bf16 => Dtype::Bf16,
-    };
-    Ok((device, dtype))
 }
 
 fn describe(trainer: &Trainer, device: Device) -> String {
