@@ -99,7 +99,7 @@ mod device {
         let out = arms::output::<E>(queue, rows, n);
         let (x, weight) = (x.view(), weight.view());
         let ours = || multiply_on(queue, Layout::Nt, x, weight, View::none(), out.view());
-        let models = || product(queue, x, weight, None, out.view());
+        let models = || product(queue, Layout::Nt, x, weight, None, out.view());
         group.throughput(Throughput::Elements(2 * (rows * n * k) as u64));
         let ways: [(&str, &dyn Fn() -> Result<()>); 2] = [("kernel", &ours), ("model", &models)];
         for (name, run) in ways {

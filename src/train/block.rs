@@ -21,7 +21,7 @@ use crate::model::Config;
 use crate::model::layout::{self, Layer};
 use crate::ops::attention::{Attention, Tiles};
 use crate::ops::elementwise::{column_sums_on, column_sums_scratch, convert_on};
-use crate::ops::matmul::{Layout, multiply_add_on, product_add};
+use crate::ops::matmul::{Layout, product_add};
 use crate::ops::norm::{Norm, NormGradient};
 use crate::ops::rope::Rotary;
 
@@ -213,7 +213,7 @@ impl<'a, E: Kernels> Block<'a, E> {
         }
         for (linear, dy) in products {
             self.linear_backward(linear, input, *dy)?;
-            multiply_add_on(queue, Layout::Nn, *dy, linear.weight, View::none(), dinput)?;
+            product_add(queue, Layout::Nn, *dy, linear.weight, None, dinput)?;
         }
         if after {
             return Ok(());
@@ -232,18 +232,18 @@ impl<'a, E: Kernels> Block<'a, E> {
     ) -> Result<()> {
         let (queue, linear) = (self.shape.queue, self.parameters.linear(linear));
         let Some(output) = output else {
-            return product_add(queue, input, linear.weight, linear.bias, y);
+            return product_add(queue, Layout::Nt, input, linear.weight, linear.bias, y);
         };
         let output = output.first(y.rows);
         clear(queue, output)?;
-        product_add(queue, input, linear.weight, linear.bias, output)?;
+        product_add(queue, Layout::Nt, input, linear.weight, linear.bias, output)?;
         self.norm(norm).add_on(queue, y, output)
     }
 
     /// Adds the gradients of a product's parameters.
     fn linear_backward(&self, linear: &LinearView<'a, E>, x: Rows<'a, E>, dy: Rows<'a, E>) -> Result<()> {
         let queue = self.shape.queue;
-        multiply_add_on(queue, Layout::Tn, dy, x, View::none(), linear.dweight)?;
+        product_add(queue, Layout::Tn, dy, x, None, linear.dweight)?;
         match linear.dbias {
             Some(dbias) if !self.frozen => column_sums_on(queue, dy, self.work.scratch.view(), dbias),
             _ => Ok(()),
