@@ -79,7 +79,7 @@ impl<E: Kernels> Transformer<E> {
         let attention = config.attention();
         let shape = Shape { queue, config, attention };
         let rows = queue.capacity(extent.tokens);
-        // A library's products take whole blocks, which is more than the bytes above, but less than one product's output.
+        // Whole blocks of rows, as a library's products take them, exceed the bytes above.
         let chunk = queue.capacity(chunk_rows(config.vocab_size, extent.tokens));
         let rotary = config.rope.as_ref().map(|rope| Rotary::new(rope, extent.sequence).upload(queue));
         let kept = if extent.recompute { layers.min(1) } else { layers };
