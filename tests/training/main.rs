@@ -5,4 +5,6 @@ mod common;
 
 mod data;
 mod golden;
+mod runs;
+mod steps;
 mod tokenize;
