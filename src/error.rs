@@ -93,8 +93,8 @@ pub enum Error {
     },
     /// Training came to a loss or a gradient that is not finite; the weights are those of the step before.
     #[error(
-        "step {step}: loss {loss}, gradient norm {gradient_norm}: lower --learning-rate or --clip, or look at the data; \
-         the last checkpoint is intact"
+        "step {step}: loss {loss}, gradient norm {gradient_norm}: lower --learning-rate or --clip, or look at the data{}",
+        checkpoint.as_ref().map_or(String::new(), |path| format!("; the last good checkpoint is {}", path.display()))
     )]
     Diverged {
         /// The step, from 1.
@@ -103,6 +103,8 @@ pub enum Error {
         loss: f64,
         /// Global norm of its gradient.
         gradient_norm: f64,
+        /// The last checkpoint, where there is one.
+        checkpoint: Option<PathBuf>,
     },
     /// The run's own check failed: documents read and written differ in number.
     #[error(

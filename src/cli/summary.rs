@@ -72,8 +72,7 @@ impl Tally {
     /// Times, given what loading took.
     pub fn timing(&self, load_seconds: f64) -> Timing {
         let seconds = self.span.map_or(0.0, |(start, end)| (end - start).as_secs_f64());
-        let tokens_per_second = (seconds > 0.0).then(|| self.tokens as f64 / seconds);
-        Timing { load_seconds, seconds, tokens_per_second, peak_memory_bytes: peak_memory() }
+        Timing::new(load_seconds, seconds, self.tokens)
     }
 
     /// "12 documents, 3456 tokens", and documents passed through with their reasons.
@@ -100,6 +99,12 @@ pub fn documents_and_tokens(documents: u64, tokens: u64) -> String {
 }
 
 impl Timing {
+    /// What loading took, and `tokens` after it; the memory as it was up to now.
+    pub fn new(load_seconds: f64, seconds: f64, tokens: u64) -> Self {
+        let tokens_per_second = (tokens > 0 && seconds > 0.0).then(|| tokens as f64 / seconds);
+        Self { load_seconds, seconds, tokens_per_second, peak_memory_bytes: peak_memory() }
+    }
+
     /// " at 1234 tokens/s", or nothing.
     pub fn text(&self) -> String {
         self.tokens_per_second.map_or(String::new(), |rate| format!(" at {rate:.0} tokens/s"))
@@ -111,19 +116,23 @@ impl Timing {
 /// # Errors
 /// The summary would go where documents come from or go to, or cannot be made. One of an earlier run is replaced.
 pub fn check(path: Option<&Path>, inputs: &Inputs, outputs: Option<&Outputs>) -> Result<()> {
-    let Some(path) = path else { return Ok(()) };
     let outputs = outputs.map_or(&[][..], Outputs::paths);
-    if is_dash(path) {
-        if outputs.iter().any(|output| output == path) {
-            let reason =
-                "standard output can take the documents or the summary, not both: name a file for one";
-            return Err(Error::Usage(reason.into()));
-        }
-        return Ok(());
+    if path.is_some_and(|path| is_dash(path) && outputs.iter().any(|output| output == path)) {
+        let reason = "standard output can take the documents or the summary, not both: name a file for one";
+        return Err(Error::Usage(reason.into()));
     }
-    let summary = place(path);
     let inputs = inputs.files().iter().map(|file| &*file.path);
-    if inputs.chain(outputs.iter().map(PathBuf::as_path)).any(|other| place(other) == summary) {
+    check_apart(path, inputs.chain(outputs.iter().map(PathBuf::as_path)))
+}
+
+/// [`check`] where the run's files and folders have these paths.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_apart<'a>(path: Option<&Path>, mut others: impl Iterator<Item = &'a Path>) -> Result<()> {
+    let Some(path) = path.filter(|path| !is_dash(path)) else { return Ok(()) };
+    let summary = place(path);
+    if others.any(|other| summary.starts_with(place(other))) {
         return Err(Error::file(path, "is an input or output of the run, expected a file of its own"));
     }
     partial(path).map(drop)?;

@@ -11,14 +11,14 @@ use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value, json};
 
 use super::config::Config;
-use super::folder::{INDEX, WEIGHTS};
+use super::folder::{CONFIG, INDEX, WEIGHTS};
 use super::{Dtype, layout::Parameter};
 use crate::{Error, Result};
 
 mod folder;
 mod tensors;
 
-pub use folder::{SaveFolder, recover};
+pub use folder::{SaveFolder, discard, recover};
 pub use tensors::TensorSink;
 
 /// The largest file of weights, bytes: as large as transformers made them for years, and every hub takes.
@@ -39,6 +39,12 @@ pub const COMPANIONS: [&str; 12] = [
     "chat_template.jinja",
     "chat_template.json",
 ];
+
+/// Whether a file of this name is a model's configuration or has its weights.
+pub fn is_model(name: &str) -> bool {
+    let shard = name.strip_prefix("model-").and_then(|rest| rest.strip_suffix(".safetensors"));
+    [CONFIG, WEIGHTS, INDEX].contains(&name) || shard.is_some_and(|range| range.contains("-of-"))
+}
 
 impl SaveFolder {
     /// Writes the weights: `model.safetensors`, or where they are larger than [`SHARD_LIMIT`], shards of at most that and

@@ -88,7 +88,7 @@ impl AdamW {
         scale: f32,
         parameters: &Parameters<'_, E>,
     ) -> Result<()> {
-        let Parameters { weight, gradient, exp_avg, exp_avg_sq, rounded, decayed } = *parameters;
+        let Parameters { weight, gradient, exp_avg, exp_avg_sq, rounded, .. } = *parameters;
         let n = weight.len();
         let lens =
             [gradient.len(), exp_avg.len(), exp_avg_sq.len(), rounded.map_or(n, |rounded| rounded.len())];
@@ -104,7 +104,7 @@ impl AdamW {
                 let Factors { keep, beta1, beta2, rate, root, eps } = factors;
                 let grid = grid(n.div_ceil(4 * THREADS), 0);
                 let rounded = rounded.unwrap_or(View::none());
-                let (n, decayed) = (n as u64, decayed as u64);
+                let (n, decayed) = (n as u64, parameters.decayed as u64);
                 E::adamw_step(
                     queue, grid, weight, gradient, exp_avg, exp_avg_sq, rounded, n, decayed, scale, keep,
                     beta1, beta2, rate, root, eps,

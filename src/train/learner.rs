@@ -164,7 +164,8 @@ impl<E: Kernels> Learn for Learner<E> {
         let squares = sum_of_squares_on(&self.queue, gradient, self.moments.partials.view())?;
         let gradient_norm = f64::from(factor) * squares.sqrt();
         if !loss.is_finite() || !gradient_norm.is_finite() {
-            return Err(Error::Diverged { step: u64::from(config.optimizer.step), loss, gradient_norm });
+            let step = u64::from(config.optimizer.step);
+            return Err(Error::Diverged { step, loss, gradient_norm, checkpoint: None });
         }
         // As `clip_grad_norm_` does it.
         let clip = config.clip.map_or(1.0, |clip| (f64::from(clip) / (gradient_norm + 1e-6)).min(1.0));

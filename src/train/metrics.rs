@@ -17,6 +17,8 @@ use crate::{Error, Result};
 pub const METRICS: &str = "metrics.jsonl";
 /// The file of [`Evaluation`]s.
 pub const EVALUATIONS: &str = "evaluations.jsonl";
+/// The picture of both.
+pub const PLOT: &str = "loss.svg";
 /// More than any line of ours has, bytes.
 const LINE_LIMIT: u64 = 1 << 16;
 

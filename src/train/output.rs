@@ -1,10 +1,12 @@
 //! The folder of a run: the trained model, metrics, and `checkpoints/step-…`, each as a model folder.
 
 use std::fs::{self, File, TryLockError};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::checkpoint::{State, TRAINER};
-use crate::model::save::recover;
+use super::checkpoint::{OPTIMIZER, State, TRAINER};
+use super::metrics::{EVALUATIONS, METRICS, PLOT};
+use crate::model::save::{COMPANIONS, discard, is_model, recover};
 use crate::{Error, Result};
 
 const CHECKPOINTS: &str = "checkpoints";
@@ -15,6 +17,7 @@ const PREFIX: &str = "step-";
 #[derive(Debug)]
 pub struct Output {
     folder: PathBuf,
+    begin: Begin,
     keep_last: usize,
     /// Freed by the system when the process ends.
     _lock: File,
@@ -23,20 +26,28 @@ pub struct Output {
 /// Where a run begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Begin {
-    /// In an empty place.
+    /// In a folder without a run or a model.
     New,
-    /// In place of what an earlier run left.
+    /// In place of the run or the model that is there.
     Overwrite,
     /// After the last checkpoint, if there is one.
     Resume,
 }
 
 impl Output {
-    /// Takes hold of a folder, which is made where it is missing.
+    /// The folder in a run's folder for the tokens of what it reads.
+    pub const TOKENS: &str = "tokens";
+
+    /// Takes hold of a folder, which is made where it is missing. Of what is in it nothing changes before the run begins.
+    ///
+    /// `keep_last` checkpoints are kept, at least one; `reads` are the files and folders that the run is made from.
     ///
     /// # Errors
-    /// [`Error::Busy`] where another process has it; what an earlier run left, unless `begin` says what to do with it.
-    pub fn open(folder: &Path, begin: Begin, keep_last: usize) -> Result<Self> {
+    /// [`Error::Busy`] where another process has it; what is there, unless `begin` says what to do with it; something
+    /// among `reads` that the run would replace.
+    pub fn open(folder: &Path, begin: Begin, keep_last: usize, reads: &[&Path]) -> Result<Self> {
+        let check = || check_content(folder, begin).and_then(|()| check_reads(folder, reads));
+        check()?;
         fs::create_dir_all(folder).map_err(|error| Error::io(folder, error))?;
         let path = folder.join(LOCK);
         let lock = File::create(&path).map_err(|error| Error::io(&path, error))?;
@@ -45,17 +56,9 @@ impl Output {
             Err(TryLockError::Error(error)) => return Err(Error::io(&path, error)),
             Ok(()) => {}
         }
-        let output = Self { folder: folder.to_owned(), keep_last, _lock: lock };
-        let used = [TRAINER, super::metrics::METRICS, CHECKPOINTS].map(|name| folder.join(name));
-        match begin {
-            Begin::New if used.iter().any(|path| path.exists()) => {
-                let reason = "an earlier run's output: use --resume to go on with it, or --overwrite";
-                return Err(Error::file(folder, reason));
-            }
-            Begin::Overwrite => output.clear()?,
-            _ => {}
-        }
-        Ok(output)
+        // Another process may have been here meanwhile.
+        check()?;
+        Ok(Self { folder: folder.to_owned(), begin, keep_last: keep_last.max(1), _lock: lock })
     }
 
     /// The folder.
@@ -63,13 +66,38 @@ impl Output {
         &self.folder
     }
 
-    /// Removes an earlier run's checkpoints, and the sign that it was finished.
-    fn clear(&self) -> Result<()> {
+    /// Where the run begins.
+    pub fn begin(&self) -> Begin {
+        self.begin
+    }
+
+    /// Removes what an earlier run left, but for its metrics, which tell that there was one until the next run empties
+    /// them, and its tokens. What no run writes stays.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn clear(&self) -> Result<()> {
+        self.unfinish()?;
         for (_, folder) in self.checkpoints()? {
-            fs::remove_dir_all(&folder).map_err(|error| Error::io(&folder, error))?;
+            discard(&folder)?;
         }
-        let path = self.folder.join(TRAINER);
-        if path.exists() { fs::remove_file(&path).map_err(|error| Error::io(&path, error)) } else { Ok(()) }
+        self.remove_files(&[])
+    }
+
+    /// Removes first the sign that the folder is complete.
+    fn unfinish(&self) -> Result<()> {
+        remove_file(&self.folder.join(TRAINER))?;
+        sync(&self.folder)
+    }
+
+    /// Removes the files of a published checkpoint but those to `keep`.
+    fn remove_files(&self, keep: &[String]) -> Result<()> {
+        let names = names(&self.folder)?;
+        let is_stale = |name: &&String| {
+            let partial = name.strip_prefix('.').and_then(|name| name.strip_suffix(".partial"));
+            is_published(partial.unwrap_or(name)) && !keep.contains(name)
+        };
+        names.iter().filter(is_stale).try_for_each(|name| remove_file(&self.folder.join(name)))
     }
 
     /// The place of the checkpoint of `step`.
@@ -77,27 +105,22 @@ impl Output {
         self.folder.join(CHECKPOINTS).join(format!("{PREFIX}{step:08}"))
     }
 
-    /// The last checkpoint, with its state.
+    /// The last checkpoint, with its state; the folder itself where the run is finished and its checkpoints are gone.
     ///
     /// # Errors
     /// As [`State::read`].
     pub fn last(&self) -> Result<Option<(PathBuf, State)>> {
-        let Some((_, folder)) = self.checkpoints()?.pop() else { return Ok(None) };
+        let is_finished = || self.folder.join(TRAINER).is_file().then(|| self.folder.clone());
+        let last = self.checkpoints()?.pop().map(|(_, folder)| folder);
+        let Some(folder) = last.or_else(is_finished) else { return Ok(None) };
         let state = State::read(&folder)?;
         Ok(Some((folder, state)))
     }
 
     /// Steps and folders of all checkpoints, ascending; those that were being replaced are put back.
     fn checkpoints(&self) -> Result<Vec<(u64, PathBuf)>> {
-        let folder = self.folder.join(CHECKPOINTS);
-        if !folder.is_dir() {
-            return Ok(Vec::new());
-        }
-        let at_folder = |error| Error::io(&folder, error);
         let mut found = Vec::new();
-        for entry in fs::read_dir(&folder).map_err(at_folder)? {
-            let name = entry.map_err(at_folder)?.file_name();
-            let Some(name) = name.to_str() else { continue };
+        for name in names(&self.folder.join(CHECKPOINTS))? {
             // A checkpoint in the making, or one that was being replaced, has a point before its name.
             let plain = name.trim_start_matches('.');
             let number = plain.strip_prefix(PREFIX).and_then(|rest| rest.split('.').next()?.parse().ok());
@@ -115,49 +138,120 @@ impl Output {
         Ok(found)
     }
 
-    /// Removes all checkpoints but the last ones and the one with the lowest held-out loss.
+    /// Removes all checkpoints but the last ones and the one with the lowest held-out loss. Those that are not regular,
+    /// made where a run was stopped, go as soon as there is a later one: then all is as if it had not been stopped.
     ///
     /// # Errors
     /// The system's.
-    pub fn prune(&self) -> Result<()> {
-        let all = self.checkpoints()?;
+    pub fn prune(&self, is_regular: impl Fn(u64) -> bool) -> Result<()> {
+        let mut between = self.checkpoints()?;
+        let last = between.last().map(|(step, _)| *step);
+        let regular: Vec<_> = between.extract_if(.., |(step, _)| is_regular(*step)).collect();
+        between.retain(|(step, _)| Some(*step) != last);
         let loss = |path: &Path| State::read(path).ok()?.evaluation.filter(|loss| loss.is_finite());
-        let losses = all.iter().filter_map(|(step, path)| Some((loss(path)?, *step)));
+        let losses = regular.iter().filter_map(|(step, path)| Some((loss(path)?, *step)));
         let best = losses.min_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, step)| step);
-        let old = all.len().saturating_sub(self.keep_last);
-        for (_, path) in all[..old].iter().filter(|(step, _)| Some(*step) != best) {
-            fs::remove_dir_all(path).map_err(|error| Error::io(path, error))?;
-        }
-        Ok(())
+        let old = &regular[..regular.len().saturating_sub(self.keep_last)];
+        let old = old.iter().filter(|(step, _)| Some(*step) != best);
+        old.chain(&between).try_for_each(|(_, folder)| discard(folder))
     }
 
-    /// Puts the files of a checkpoint into the folder itself, each whole under its name, `trainer.json` last.
+    /// Puts the files of a checkpoint into the folder itself, each whole under its name, `trainer.json` last: the folder
+    /// has it only while all others are those of the same step.
     ///
     /// # Errors
     /// The system's.
     pub fn publish(&self, checkpoint: &Path) -> Result<()> {
-        let at = |path: &Path| {
-            let path = path.to_owned();
-            move |error| Error::io(path, error)
-        };
-        let mut names = Vec::new();
-        for entry in fs::read_dir(checkpoint).map_err(at(checkpoint))? {
-            names.push(entry.map_err(at(checkpoint))?.file_name());
-        }
+        self.unfinish()?;
+        let mut names = names(checkpoint)?;
         names.sort_by_key(|name| (name == TRAINER, name.clone()));
-        for name in names {
-            let (from, to) = (checkpoint.join(&name), self.folder.join(&name));
-            let partial = self.folder.join(format!(".{}.partial", name.to_string_lossy()));
-            if partial.exists() {
-                fs::remove_file(&partial).map_err(at(&partial))?;
-            }
-            // A file system without links gets a copy.
-            if fs::hard_link(&from, &partial).is_err() {
-                fs::copy(&from, &partial).map_err(at(&partial))?;
-                File::open(&partial).and_then(|file| file.sync_all()).map_err(at(&partial))?;
-            }
-            fs::rename(&partial, &to).map_err(at(&to))?;
-        }
-        File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(at(&self.folder))
+        self.remove_files(&names)?;
+        names.iter().try_for_each(|name| self.link(&checkpoint.join(name), name))?;
+        sync(&self.folder)
     }
+
+    /// Gives a file that does not change a second place, in the folder itself.
+    fn link(&self, from: &Path, name: &str) -> Result<()> {
+        let partial = self.folder.join(format!(".{name}.partial"));
+        remove_file(&partial)?;
+        // A file system without links gets a copy.
+        if fs::hard_link(from, &partial).is_err() {
+            fs::copy(from, &partial).map_err(|error| Error::io(&partial, error))?;
+            sync(&partial)?;
+        }
+        if name == TRAINER {
+            sync(&self.folder)?;
+        }
+        let to = self.folder.join(name);
+        fs::rename(&partial, &to).map_err(|error| Error::io(&to, error))
+    }
+}
+
+/// Whether a checkpoint in a run's folder, or the picture of its metrics, is a file of this name.
+fn is_published(name: &str) -> bool {
+    is_model(name) || COMPANIONS.contains(&name) || [OPTIMIZER, TRAINER, PLOT].contains(&name)
+}
+
+/// Refuses a folder that holds something which `begin` does not speak of.
+fn check_content(folder: &Path, begin: Begin) -> Result<()> {
+    let names = names(folder)?;
+    let has_run = names.iter().any(|name| [TRAINER, METRICS, CHECKPOINTS].contains(&name.as_str()));
+    let reason = match (begin, names.iter().find(|name| is_model(name))) {
+        (Begin::New, _) if has_run => {
+            "an earlier run's output: use --resume to go on with it, or --overwrite".to_owned()
+        }
+        (Begin::New | Begin::Resume, Some(name)) if !has_run => {
+            format!(
+                "holds `{name}` of a model that no run here made: choose another folder, or use --overwrite"
+            )
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::file(folder, reason))
+}
+
+/// Refuses to replace what the run is made from.
+fn check_reads(folder: &Path, reads: &[&Path]) -> Result<()> {
+    let Ok(folder) = real(folder) else { return Ok(()) };
+    // What is not there is told where it is read.
+    let inside = |path: &Path| Some(real(path).ok()?.strip_prefix(&folder).ok()?.to_owned());
+    let Some(path) = reads.iter().find(|path| inside(path).is_some_and(|inside| is_replaced(&inside))) else {
+        return Ok(());
+    };
+    Err(Error::file(path, "lies where the run writes: choose another --output"))
+}
+
+/// Whether a run replaces what has this path in its folder, or the folder's own, which is empty.
+fn is_replaced(inside: &Path) -> bool {
+    let Some(name) = inside.iter().next().map(|name| name.to_string_lossy()) else { return true };
+    is_published(&name) || [METRICS, EVALUATIONS, CHECKPOINTS, Output::TOKENS].contains(&&*name)
+}
+
+/// The path of what is there, free of links.
+fn real(path: &Path) -> std::io::Result<PathBuf> {
+    if path.as_os_str().is_empty() { Path::new(".").canonicalize() } else { path.canonicalize() }
+}
+
+/// The names in a folder, none where there is no folder; those that are no text are nobody's here.
+fn names(folder: &Path) -> Result<Vec<String>> {
+    let at_folder = |error| Error::io(folder, error);
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(at_folder)?,
+    };
+    let names = entries.map(|entry| Ok(entry.map_err(at_folder)?.file_name().into_string().ok()));
+    names.filter_map(Result::transpose).collect()
+}
+
+/// Removes a file if it is there.
+fn remove_file(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::io(path, error)),
+        _ => Ok(()),
+    }
+}
+
+/// Makes a file or a folder durable.
+fn sync(path: &Path) -> Result<()> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(|error| Error::io(path, error))
 }

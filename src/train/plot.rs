@@ -12,8 +12,7 @@ use super::metrics::{EVALUATIONS, Evaluation, METRICS, StepMetrics, read};
 use crate::data::Sink;
 use crate::{Error, Result};
 
-/// The picture's name in a run's folder.
-pub const PLOT: &str = "loss.svg";
+pub use super::metrics::PLOT;
 
 /// Width and height in pixels.
 const SIZE: (u32, u32) = (960, 540);

@@ -55,6 +55,7 @@ pub struct Trainer {
     dtype: Dtype,
     loader: Loader,
     step: u64,
+    tokens: u64,
 }
 
 impl Trainer {
@@ -72,12 +73,17 @@ impl Trainer {
         config.check(origin.config())?;
         let mut learner = learner(origin.config(), &config, device, dtype)?;
         start(learner.as_mut(), &origin, config.seed)?;
-        Ok(Self { learner, origin, config, dtype, loader, step: 0 })
+        Ok(Self { learner, origin, config, dtype, loader, step: 0, tokens: 0 })
     }
 
     /// Steps taken.
     pub fn steps(&self) -> u64 {
         self.step
+    }
+
+    /// Tokens of the steps that were taken here, not of those before a checkpoint that it goes on from.
+    pub fn tokens(&self) -> u64 {
+        self.tokens
     }
 
     /// The settings.
@@ -125,6 +131,7 @@ impl Trainer {
         let found = self.learner.step(&parts, &StepConfig { optimizer, clip, truncate_above })?;
         self.step = step;
         let tokens: usize = parts.iter().map(|part| part.ids.len()).sum();
+        self.tokens += tokens as u64;
         Ok(StepMetrics {
             step,
             loss: found.loss,
@@ -146,14 +153,15 @@ impl Trainer {
         (0..parts).map(batch).collect()
     }
 
-    /// Mean loss over all rows of `data`, once each.
+    /// Mean loss over all rows of `data`, once each. `watch` is called before each batch, and ends it by an error.
     ///
     /// # Errors
-    /// Data that cannot be read.
-    pub fn evaluate(&mut self, data: &Loader) -> Result<Evaluation> {
+    /// Data that cannot be read; those of `watch`.
+    pub fn evaluate(&mut self, data: &Loader, mut watch: impl FnMut() -> Result<()>) -> Result<Evaluation> {
         let rows = data.rows_per_epoch();
         let (mut sum, mut tokens) = (0.0, 0);
         for first in (0..rows).step_by(self.config.batch_size) {
+            watch()?;
             let last = rows.min(first + self.config.batch_size as u64);
             let rows: Vec<_> = (first..last).map(|row| data.row(row)).collect::<Result<_>>()?;
             let batch = Batch::new(&rows);

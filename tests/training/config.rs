@@ -56,9 +56,9 @@ fn sizes_have_bounds() {
 #[test]
 fn numbers_hold_in_single_precision() {
     refused(&TrainConfig { schedule: rate(1e39), ..good() }, "learning rate inf");
-    refused(&TrainConfig { betas: [0.9, (1.0 - 1e-12) as f32], ..good() }, "beta 2 1");
+    refused(&TrainConfig { betas: [0.9, (1.0 - 1e-12_f64) as f32], ..good() }, "beta 2 1");
     refused(&TrainConfig { betas: [f32::NAN, 0.9], ..good() }, "beta 1 NaN");
-    refused(&TrainConfig { eps: 1e-60 as f32, ..good() }, "eps 0");
+    refused(&TrainConfig { eps: 1e-60_f64 as f32, ..good() }, "eps 0");
     refused(&TrainConfig { weight_decay: -1.0, ..good() }, "weight decay -1");
     refused(&TrainConfig { clip: Some(0.0), ..good() }, "clip 0");
     refused(&TrainConfig { truncate_above: Some(1.0), ..good() }, "truncate above 1");

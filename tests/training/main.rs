@@ -6,4 +6,6 @@ mod common;
 mod config;
 mod data;
 mod golden;
+mod runs;
+mod steps;
 mod tokenize;

@@ -183,6 +183,9 @@ pub struct TrainOutputArgs {
     /// Write TensorBoard's event files to this folder
     #[arg(long, value_name = "DIR")]
     pub log_dir: Option<PathBuf>,
+    /// Write counts, settings and rates to this file as one JSON object
+    #[arg(long, value_name = "FILE")]
+    pub summary: Option<PathBuf>,
 }
 
 impl TrainArgs {

@@ -1,6 +1,6 @@
 //! How far a training run is.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -19,7 +19,6 @@ pub struct TrainProgress {
     /// When this process took its first step, and after which one.
     begin: Cell<Option<(Instant, u64)>>,
     printed: Cell<Instant>,
-    last: RefCell<Option<StepMetrics>>,
 }
 
 /// A line for programs.
@@ -42,15 +41,16 @@ impl TrainProgress {
         let style =
             ProgressStyle::with_template("{wide_bar} {percent:>3} %  {msg}").expect("a valid template");
         bar.set_style(style);
-        let (begin, last) = (Cell::new(None), RefCell::new(None));
-        Self { mode, steps, bar, begin, printed: Cell::new(Instant::now()), last }
+        Self { mode, steps, bar, begin: Cell::new(None), printed: Cell::new(Instant::now()) }
     }
 
     /// Says how it went on.
     pub fn show(&self, event: &Event) {
         match event {
+            Event::Resumed(step) if *step == self.steps => self.say("already finished"),
             Event::Resumed(step) => self.say(&format!("going on after step {step}")),
             Event::Step(step) => self.step(step),
+            Event::Evaluating => {}
             Event::Evaluation(found) => {
                 self.say(&format!("step {}: held-out perplexity {:.4}", found.step, found.perplexity));
             }
@@ -68,20 +68,15 @@ impl TrainProgress {
         }
     }
 
-    /// Removes the bar and says how the run ended.
-    pub fn finish(&self, text: &str) {
+    /// Removes the bar.
+    pub fn finish(&self) {
         self.bar.finish_and_clear();
-        if let Some(last) = *self.last.borrow() {
-            self.say(&self.text(&last));
-        }
-        self.say(text);
     }
 
     fn step(&self, step: &StepMetrics) {
         if self.begin.get().is_none() {
             self.begin.set(Some((Instant::now(), step.step)));
         }
-        *self.last.borrow_mut() = Some(*step);
         self.bar.set_position(step.step);
         self.bar.set_message(self.text(step));
         if self.printed.get().elapsed() < INTERVAL {

@@ -128,6 +128,18 @@ pub fn recover(target: &Path) -> Result<()> {
     Place::of(target)?.recover()
 }
 
+/// Removes a folder so that, killed on the way, it is there whole or not at all: what is left has the name of a partial
+/// one, which [`recover`] removes.
+///
+/// # Errors
+/// The system's.
+pub fn discard(target: &Path) -> Result<()> {
+    let place = Place::of(target)?;
+    remove(&place.partial)?;
+    rename(&place.target, &place.partial, &place.parent)?;
+    remove(&place.partial)
+}
+
 /// A folder's name and those beside it that are used on the way.
 struct Place {
     target: PathBuf,

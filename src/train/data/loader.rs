@@ -97,6 +97,11 @@ impl Loader {
         source.row(row)
     }
 
+    /// Documents of all sources.
+    pub fn documents(&self) -> u64 {
+        self.sources.iter().map(SourceRows::documents).sum()
+    }
+
     /// Rows of all sources.
     pub fn rows_per_epoch(&self) -> u64 {
         self.sources.iter().map(|source| source.rows).sum()

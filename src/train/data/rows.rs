@@ -118,6 +118,11 @@ impl SourceRows {
         }
     }
 
+    /// Its documents, those that are left out too.
+    pub fn documents(&self) -> u64 {
+        self.shards.documents()
+    }
+
     /// Row number `index`, which is below `rows`.
     pub fn row(&self, index: u64) -> Result<Row> {
         let mut row = Pieces { ids: Vec::new(), loss: Vec::new(), source: self };
