@@ -53,7 +53,8 @@ fi
 git describe --always --dirty >"$bundle/VERSION"
 install -m 755 scripts/gpu-run.sh "$bundle/run.sh"
 
-tar -C "$stage" -cJf "$archive" toedit-gpu
+# The binaries hold the same kernels: a dictionary that is larger than one of them stores these once.
+XZ_OPT=-9 tar -C "$stage" -cJf "$archive" toedit-gpu
 size=$(stat -c %s "$archive")
 # The newest version of each library's symbols that the binaries ask for.
 versions=$(objdump -T "$bundle"/bin/* | grep -oE '\b(GLIBC|GLIBCXX|CXXABI|GCC)_[0-9.]+' | sort -uV)
