@@ -1,4 +1,6 @@
-//! `toedit train`: what it leaves behind, that it goes on bit for bit, and what it refuses.
+//! `toedit train`: what it leaves behind, and that it goes on bit for bit.
+
+mod output;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -155,16 +157,18 @@ fn cut(place: &Place, words: &str, signal: &str, after: usize) {
 #[test]
 fn a_run_that_was_ended_goes_on_bit_for_bit() {
     let place = Place::with_sample(4);
-    for dtype in ["f32", "bf16", "f32 --lora-rank 2"] {
+    for (dtype, cuts) in [
+        ("f32", &[("-KILL", 0), ("-KILL", 1), ("-TERM", 2), ("-KILL", 3), ("-TERM", 5), ("-KILL", 6)][..]),
+        ("bf16", &[("-KILL", 2), ("-TERM", 4)]),
+        ("f32 --lora-rank 2", &[("-TERM", 2), ("-KILL", 4)]),
+    ] {
         let words = SHORT.replace("--dtype f32", &format!("--dtype {dtype} --save-every 1 --overwrite"));
         let words = words.replace("--steps 6", "--steps 12");
         place.run(&words).done();
-        for (signal, after) in
-            [("-KILL", 0), ("-KILL", 1), ("-TERM", 1), ("-KILL", 3), ("-TERM", 5), ("-KILL", 6)]
-        {
+        for (signal, after) in cuts {
             let words = words.replace("--output out", "--output cut");
             let _ = fs::remove_dir_all(place.path("cut"));
-            cut(&place, &words, signal, after);
+            cut(&place, &words, signal, *after);
             let metrics = fs::read_to_string(place.path("cut/metrics.jsonl"));
             let before = metrics.map_or(0, |text| text.lines().count());
             place.run(&words.replace("--overwrite", "--resume")).done();
@@ -248,114 +252,8 @@ fn a_loss_that_is_not_finite_stops_the_run() {
     }
 }
 
-#[test]
-fn an_earlier_run_is_neither_overwritten_nor_mixed_up() {
-    let place = Place::with_sample(4);
-    place.run(SHORT).done();
-    place.run(SHORT).fails(&["out", "--resume", "--overwrite"]);
-    place.run(&SHORT.replace("--seed 3", "--seed 4 --resume")).fails(&["`seed` was 3 and is 4"]);
-    place.run(&SHORT.replace("--steps 6", "--steps 7 --resume")).fails(&["`s"]);
-    let before = files(&place.path("out"));
-    place.run(&format!("{SHORT} --resume")).done();
-    assert_eq!(files(&place.path("out")), before);
-    place.put("out/checkpoints/step-00000006/trainer.json", "{\"format\": 99}");
-    place.run(&format!("{SHORT} --resume")).fails(&["format 99", "format 1"]);
-    place.run(&format!("{SHORT} --overwrite")).done();
-}
-
-#[test]
-fn a_model_is_not_trained_over_itself() {
-    let place = Place::with_sample(4);
-    place.copy_model();
-    let names = ["config.json", "model.safetensors", "tokenizer.json"].map(|name| format!("copy/{name}"));
-    let read =
-        || (names.clone().map(|name| place.bytes(&name)), fs::read_dir(place.path("copy")).unwrap().count());
-    let before = read();
-    for begin in ["", "--overwrite", "--resume"] {
-        let words =
-            SHORT.replace("--model tiny --data in.jsonl --output out", "--data in.jsonl --output copy");
-        place.run(&format!("{words} --model copy {begin}")).fails(&["copy", "choose another"]);
-        place.run(&format!("{words} --config-json copy/config.json {begin}")).fails(&["choose another"]);
-        if begin != "--overwrite" {
-            // Another model, but not one that a run here made.
-            place.run(&format!("{words} --model tiny {begin}")).fails(&["copy: holds `", "--overwrite"]);
-        }
-        assert!(read() == before, "{begin}");
-    }
-}
-
-/// All that can be found wrong is found before an earlier run goes.
-#[test]
-fn a_mistake_costs_no_earlier_run() {
-    let place = Place::with_sample(4);
-    place.run(&format!("{SHORT} --eval-data in.jsonl")).done();
-    let before = files(&place.path("out"));
-    for (wrong, right) in [
-        ("--data in.jsonl", "--data missing.jsonl"),
-        ("--sequence-length 24", "--sequence-length 600"),
-        ("--dtype f32", "--dtype f32 --warmup 7"),
-        ("--dtype f32", "--dtype f32 --device cuda:63"),
-        ("--dtype f32", "--dtype f32 --summary in.jsonl"),
-    ] {
-        let outcome = place.run(&format!("{} --overwrite", SHORT.replace(wrong, right)));
-        assert!([1, 2].contains(&outcome.status), "{right}: {}", outcome.stderr);
-        assert_eq!(files(&place.path("out")), before, "{right}");
-        assert!(place.path("out/checkpoints/step-00000006").exists() && place.path("out/loss.svg").exists());
-    }
-    // The next run has no held-out data, and fewer steps.
-    place.run(&format!("{} --overwrite", SHORT.replace("--steps 6", "--steps 2"))).done();
-    place.run(&SHORT.replace("--steps 6", "--steps 2").replace("--output out", "--output fresh")).done();
-    assert_same_files("overwritten", &place.path("out"), &place.path("fresh"));
-    assert_eq!(listing(&place.path("out")), listing(&place.path("fresh")));
-    assert_eq!(place.read("out/evaluations.jsonl"), "");
-}
-
-/// All files below a folder.
-fn listing(folder: &Path) -> Vec<String> {
-    let output = Command::new("find").args([".", "-type", "f"]).current_dir(folder).output().unwrap();
-    let mut names: Vec<_> = String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
-    names.sort();
-    names
-}
-
-#[test]
-fn a_finished_run_has_nothing_left_to_do() {
-    let place = Place::with_sample(4);
-    let words = SHORT.replace("--quiet ", "");
-    place.run(&words).done();
-    let before = files(&place.path("out"));
-    for _ in 0..2 {
-        let outcome = place.run(&format!("{words} --resume")).done();
-        assert!(outcome.stderr.contains("already finished"), "{}", outcome.stderr);
-        assert!(files(&place.path("out")) == before);
-        let _ = fs::remove_dir_all(place.path("out/checkpoints"));
-    }
-    place.run(&SHORT.replace("--seed 3", "--seed 4 --resume")).fails(&["`seed` was 3 and is 4"]);
-}
-
-#[test]
-fn a_summary_tells_what_was_done() {
-    let place = Place::with_sample(4);
-    let words = format!("{SHORT} --eval-data in.jsonl --packing documents --summary");
-    place.run(&format!("{words} summary.json")).done();
-    let (summary, last) = (place.json("summary.json"), steps(&place, "out").pop().unwrap());
-    let evaluation = crate::records(&place.read("out/evaluations.jsonl")).pop().unwrap();
-    assert_eq!(summary["command"], "train");
-    assert_eq!((&summary["steps"], &summary["documents"]), (&json!(6), &json!(4)));
-    // Six steps of two rows of 23 tokens that predict one.
-    assert_eq!(summary["tokens"], 6 * 2 * 23);
-    assert_eq!((&summary["loss"], &summary["perplexity"]), (&last["loss"], &evaluation["perplexity"]));
-    assert_eq!(summary["settings"], place.json("out/trainer.json")["settings"]);
-    assert_eq!((&summary["device"], &summary["threads"]), (&json!("cpu"), &json!(2)));
-    for name in ["weights", "load_seconds", "seconds", "tokens_per_second", "peak_memory_bytes"] {
-        assert!(summary[name].as_f64().unwrap() > 0.0, "{name}: {summary}");
-    }
-    let resumed = place.run(&format!("{words} - --resume")).done();
-    let again: Value = serde_json::from_str(&resumed.stdout).unwrap();
-    assert_eq!((&again["loss"], &again["tokens"]), (&summary["loss"], &json!(0)));
-}
-
 /// The loss of a step from the scores of the same model, in f64: all targets count, those that it is sure of carry none.
+/// A row of 64 tokens has one ahead of the document, so that the first 63 of the document are predicted.
 #[test]
 fn targets_that_the_model_is_sure_of_carry_no_loss() {
     let place = Place::with_sample(4);
@@ -363,7 +261,7 @@ fn targets_that_the_model_is_sure_of_carry_no_loss() {
                  --sequence-length 64 --steps 1";
     place.score("--input in.jsonl --output scores.jsonl --per-token --dtype f32 --device cpu").done();
     let records = place.records("scores.jsonl");
-    let logprobs = records.iter().flat_map(|record| record["logprobs"].as_array().unwrap()[1..64].iter());
+    let logprobs = records.iter().flat_map(|record| record["logprobs"].as_array().unwrap()[..63].iter());
     let logprobs: Vec<f64> = logprobs.map(|logprob| logprob.as_f64().unwrap()).collect();
     let mut losses = Vec::new();
     for limit in [0.9, 0.5, 0.1] {
@@ -371,10 +269,10 @@ fn targets_that_the_model_is_sure_of_carry_no_loss() {
         let expected = -carried.sum::<f64>() / logprobs.len() as f64;
         place.run(&format!("{words} --output out --overwrite --truncate-above {limit}")).done();
         let loss = steps(&place, "out")[0]["loss"].as_f64().unwrap();
-        assert!((loss / expected - 1.0).abs() <= 1e-4, "{limit}: {loss} against {expected}");
+        assert!((loss / expected - 1.0).abs() <= 1e-6, "{limit}: {loss} against {expected}");
         losses.push(loss);
     }
-    assert!(losses[0] > losses[1] * 1.01 && losses[1] > losses[2] * 1.01, "{losses:?}");
+    assert!(losses[0] > losses[1] * 1.005 && losses[1] > losses[2] * 1.005, "{losses:?}");
 }
 
 #[test]
@@ -384,7 +282,7 @@ fn the_emulator_takes_the_cpus_steps() {
     }
     let place = Place::with_sample(2);
     let words =
-        "train --quiet --model tiny --data in.jsonl --batch-size 1 --sequence-length 9 --steps 2 --warmup 0";
+        "train --quiet --model tiny --data in.jsonl --batch-size 1 --sequence-length 5 --steps 2 --warmup 0";
     let losses = |device: &str, dtype: &str| -> Vec<f64> {
         let words = format!("{words} --output {device}-{dtype} --device {device} --dtype {dtype}");
         place.run(&words).done();
@@ -427,17 +325,4 @@ fn wrong_usage_is_told_before_anything_is_read() {
     }
     let words = "train --model tiny --data in.jsonl --output o --sequence-length 514 --dtype f32";
     place.run(words).fails_with(2, &["--sequence-length 514", "512 positions"]);
-}
-
-#[test]
-fn a_second_process_is_told_to_wait() {
-    let place = Place::with_sample(4);
-    let words = SHORT.replace("--steps 6", "--steps 1000");
-    let mut child = place.command(&words).spawn().unwrap();
-    while !place.path("out/metrics.jsonl").exists() {
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    place.run(&words).fails_with(75, &["another process"]);
-    child.kill().unwrap();
-    child.wait().unwrap();
 }
