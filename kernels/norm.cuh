@@ -84,3 +84,11 @@ template <class Team, class Row, class F> __device__ __forceinline__ float sum(R
   Team::sum(total);
   return total[0];
 }
+
+// x += v
+template <int N> __device__ __forceinline__ void add(float* x, const float (&v)[N]) {
+  float sum[N];
+  load(sum, x);
+  for (int i = 0; i < N; ++i) sum[i] += v[i];
+  store(x, sum);
+}

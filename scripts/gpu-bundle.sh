@@ -2,17 +2,18 @@
 # Packs all that tests and measures the kernels on a GPU into one archive, built where there is nvcc but no GPU. Unpack it on an
 # x86-64 Linux machine with an NVIDIA driver and the C library that this script names at its end (GLIBC), and run `./run.sh`
 # as any user: it needs no compiler and no network, and writes in its own folder alone. With python3 it measures whole models,
-# with torch and transformers it measures them beside ours. It prints one table at the end.
+# with torch and transformers it measures them beside ours, scoring and training. It prints one table at the end.
 #
-# usage: gpu-bundle.sh [ARCHIVE]      default target/gpu-bundle.tar.xz; $PROFILE names another profile than release
+# usage: gpu-bundle.sh [ARCHIVE]      default target/gpu-bundle.tar.xz; $PROFILE names another profile than release;
+#                                     the tests of training need $TOEDIT_SHARED/golden
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 archive=$(realpath -m "${1:-$root/target/gpu-bundle.tar.xz}")
 profile=${PROFILE:-release}
-limit=$((48 << 20))
+limit=$((64 << 20))
 # Tests of kernels and of whole models; a program under test is found by its path at build time, so the command's are not here.
-tests=(ops golden editing)
+tests=(ops golden editing training)
 
 mkdir -p "$root/target" "$(dirname "$archive")"
 stage=$(mktemp -d -p "$root/target")
@@ -40,6 +41,15 @@ mkdir -p "$bundle/benches" "$bundle/tests/data"
 cp -r assets "$bundle/"
 cp -r tests/data/golden "$bundle/tests/data/"
 cp -r benches/peers "$bundle/benches/"
+if [ -n "${TOEDIT_SHARED:-}" ]; then
+    for expected in "$TOEDIT_SHARED"/golden/*/expect.safetensors; do
+        family=$(dirname "$expected")
+        mkdir -p "$bundle/shared/golden"
+        cp -r "$family" "$bundle/shared/golden/"
+    done
+else
+    echo "TOEDIT_SHARED is not set: training will not be tested" >&2
+fi
 git describe --always --dirty >"$bundle/VERSION"
 install -m 755 scripts/gpu-run.sh "$bundle/run.sh"
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Tests and measures toedit on this machine's GPU: the archive of gpu-bundle.sh, unpacked, starts this as run.sh.
 #
-# usage: run.sh [tests|benches]      default both; $OUT names the folder for logs and results, default ./out
+# usage: run.sh [tests|benches|training]      default all; training: its rate beside PyTorch's
+#                                             $OUT names the folder for logs and results, default ./out
 set -uo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -47,20 +48,42 @@ same_edits() {
     cmp "$out/edited-cpu.jsonl" "$out/edited-cuda.jsonl"
 }
 
+# Losses, gradients and steps against transformers' numbers.
+training() {
+    [ -d shared/golden ] || { echo "no numbers of transformers in this archive"; return 1; }
+    TOEDIT_SHARED=$here/shared ./bin/training golden
+}
+
+# Trains the embedded model on the GPU and on the CPU: losses that differ by roundings.
+same_losses() {
+    local device
+    for device in cpu cuda; do
+        ./bin/toedit train --quiet --overwrite --model assets/tiny --dtype f32 --device "$device" --steps 20 \
+            --batch-size 4 --sequence-length 128 --data assets/sample.jsonl --output "$out/trained-$device" || return
+        sed -n 's/.*"loss": *\([^,}]*\).*/\1/p' "$out/trained-$device/metrics.jsonl" >"$out/losses-$device"
+    done
+    paste "$out/losses-cpu" "$out/losses-cuda" |
+        awk '{ print; off = $1 - $2 } off > 1e-3 || off < -1e-3 || NF != 2 { bad = 1 } END { exit bad || NR != 20 }'
+}
+
 echo "toedit $(cat VERSION)"
 # Without one the tests would pass on the CPU alone.
 if ! nvidia-smi --query-gpu=name,driver_version,compute_cap,memory.total --format=csv,noheader; then
     echo "no GPU: nvidia-smi finds none on this machine, so there is nothing to test or to measure" >&2
     exit 1
 fi
-if [ "$what" != benches ]; then
+wanted() { [ "$what" = all ] || [ "$what" = "$1" ]; }
+if wanted tests; then
     for test in ops golden editing; do
         step "$test" "./bin/$test"
         TOEDIT_CUBLAS=0 step "$test-own-products" "./bin/$test"
     done
+    step training training
+    TOEDIT_CUBLAS=0 step training-own-products training
     step same-edits same_edits
+    step same-losses same_losses
 fi
-if [ "$what" != tests ]; then
+if wanted benches; then
     # Results of an earlier run are none of this one.
     rm -rf "$CRITERION_HOME"
     step kernels ./bin/kernels --bench --warm-up-time 1 --measurement-time 3 cuda
@@ -69,6 +92,16 @@ if [ "$what" != tests ]; then
         cat "$out/compare.log"
     else
         echo "no python3: whole models are not measured; the benches are in $out/kernels.log"
+    fi
+fi
+if wanted training; then
+    if python3 -c 'import torch, transformers' 2>/dev/null; then
+        for shape in gpt2 qwen2.5-0.5b; do
+            step "train-$shape" python3 benches/peers/train_compare.py ./bin/toedit --device cuda --dtype bf16 --shape "$shape"
+            cat "$out/train-$shape.log"
+        done
+    else
+        echo "no torch and transformers for python3: training is not measured beside PyTorch"
     fi
 fi
 exit "$failed"

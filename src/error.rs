@@ -76,7 +76,8 @@ pub enum Error {
     },
     /// A device has no room.
     #[error(
-        "the device has no room for {bytes} bytes more: lower --batch-tokens or --max-length, or choose another device"
+        "the device has no room for {bytes} bytes more: lower --batch-tokens or --max-length (--batch-size, or give \
+         --recompute, where a model is trained), or choose another device"
     )]
     OutOfMemory {
         /// What was asked for.

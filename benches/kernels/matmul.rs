@@ -78,7 +78,7 @@ mod device {
     use criterion::measurement::WallTime;
     use criterion::{BenchmarkGroup, BenchmarkId};
     use toedit::Result;
-    use toedit::ops::matmul::product;
+    use toedit::ops::matmul::{multiply_add_on, product, product_add};
 
     use super::*;
     use crate::gpu::{self, SHAPES};
@@ -89,6 +89,7 @@ mod device {
             let mut group = criterion.benchmark_group(format!("matmul/{}", queue.device()));
             weights.iter().for_each(|shape| bench_type::<f32>(&mut group, &queue, *shape));
             weights.iter().for_each(|shape| bench_type::<bf16>(&mut group, &queue, *shape));
+            weights.iter().for_each(|shape| bench_gradients(&mut group, &queue, *shape));
         }
     }
 
@@ -99,7 +100,7 @@ mod device {
         let out = arms::output::<E>(queue, rows, n);
         let (x, weight) = (x.view(), weight.view());
         let ours = || multiply_on(queue, Layout::Nt, x, weight, View::none(), out.view());
-        let models = || product(queue, x, weight, None, out.view());
+        let models = || product(queue, Layout::Nt, x, weight, None, out.view());
         group.throughput(Throughput::Elements(2 * (rows * n * k) as u64));
         let ways: [(&str, &dyn Fn() -> Result<()>); 2] = [("kernel", &ours), ("model", &models)];
         for (name, run) in ways {
@@ -110,5 +111,45 @@ mod device {
             let id = BenchmarkId::new(format!("{}/{name}", E::NAME), format!("{rows}x{n}x{k}"));
             group.bench_function(id, |bencher| gpu::time(bencher, queue, run));
         }
+    }
+    /// What backward asks for: the gradients of inputs, and those of weights on top of earlier ones.
+    fn bench_gradients(group: &mut BenchmarkGroup<'_, WallTime>, queue: &Queue, [n, k]: [usize; 2]) {
+        let rows = SHAPES.matmul.rows;
+        let [x, dy, w] =
+            [(1, rows * k), (2, rows * n), (3, n * k)].map(|(seed, len)| samples::values::<bf16>(seed, len));
+        let [x_rows, dy_rows, weight] =
+            [(&x, k), (&dy, n), (&w, k)].map(|(values, width)| arms::upload::<bf16>(queue, width, values));
+        let (dx, dweight) = (arms::output::<bf16>(queue, rows, k), arms::output::<f32>(queue, n, k));
+        let (a, b, weight, out) = (dy_rows.view(), x_rows.view(), weight.view(), dweight.view());
+        let checked = transposed(&dy, n).take(CHECKED * rows).collect::<Vec<_>>();
+        let expected = [
+            oracle::matmul(&dy[..CHECKED * n], &transposed(&w, k).collect::<Vec<_>>(), n),
+            oracle::matmul(&checked, &transposed(&x, k).collect::<Vec<_>>(), rows),
+        ];
+        let ways: [(&str, &dyn Fn() -> Result<()>); 4] = [
+            ("kernel Nn", &|| multiply_on(queue, Layout::Nn, a, weight, View::none(), dx.view())),
+            ("model Nn", &|| product(queue, Layout::Nn, a, weight, None, dx.view())),
+            ("kernel Tn", &|| multiply_add_on(queue, Layout::Tn, a, b, View::none(), out)),
+            ("model Tn", &|| product_add(queue, Layout::Tn, a, b, None, out)),
+        ];
+        group.throughput(Throughput::Elements(2 * (rows * n * k) as u64));
+        for (name, run) in ways {
+            queue.fill(out.data, 0).unwrap();
+            run().unwrap();
+            if name.ends_with("Nn") {
+                let found = dx.first(CHECKED).read(queue).unwrap();
+                tolerance::assert_within(name, found, &expected[0], tolerance::stored::<bf16>(n, 1));
+            } else {
+                let found = dweight.first(CHECKED).read(queue).unwrap();
+                tolerance::assert_within(name, found, &expected[1], tolerance::sum(rows));
+            }
+            let id = BenchmarkId::new(format!("bf16/{name}"), format!("{rows}x{n}x{k}"));
+            group.bench_function(id, |bencher| gpu::time(bencher, queue, run));
+        }
+    }
+
+    /// Row-major values with rows of `width`, column by column.
+    fn transposed(values: &[f32], width: usize) -> impl Iterator<Item = f32> {
+        (0..width).flat_map(move |column| values.iter().skip(column).step_by(width).copied())
     }
 }

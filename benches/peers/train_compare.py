@@ -9,6 +9,7 @@ write them. The losses of all steps are compared before any rate is printed. Nee
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -103,12 +104,17 @@ def run_ours(args, folder):
     command += ["--packing", "documents", "--no-shuffle", "--learning-rate", RATE, "--betas", "0.9,0.95"]
     command += ["--weight-decay", DECAY, "--clip", CLIP, "--schedule", "constant", "--warmup", 0]
     command += ["--threads", args.threads]
-    process = subprocess.run([str(part) for part in command], capture_output=True, text=True)
-    if process.returncode:
-        raise SystemExit(process.stderr)
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen([str(part) for part in command], stderr=errors)
+        # The peak of this child alone.
+        _, status, usage = os.wait4(process.pid, 0)
+        if status:
+            errors.seek(0)
+            raise SystemExit(errors.read())
     steps = [json.loads(line) for line in open(output / "metrics.jsonl", encoding="utf-8")]
     tokens = shape["rows"] * shape["tokens"]
-    return {"losses": [s["loss"] for s in steps], "seconds": [tokens / s["tokens_per_second"] for s in steps]}
+    seconds = [tokens / s["tokens_per_second"] for s in steps]
+    return {"losses": [s["loss"] for s in steps], "seconds": seconds, "peak_bytes": usage.ru_maxrss * 1024}
 
 
 def check(args, ours, theirs):
@@ -144,9 +150,13 @@ def main():
             theirs, ours = run_torch(args, folder), run_ours(args, folder)
             if number == 0:
                 check(args, ours, theirs)
-            a, b = (statistics.median(run["seconds"][SKIPPED:]) for run in (ours, theirs))
+            skipped = min(SKIPPED, args.steps - 1)
+            a, b = (statistics.median(run["seconds"][skipped:]) for run in (ours, theirs))
             ratios.append(b / a)
             print(f"ours {1e3 * a:.1f} ms, {tokens / a:.0f} tokens/s; PyTorch {1e3 * b:.1f} ms, {tokens / b:.0f} tokens/s")
+        if args.device == "cpu":
+            a, b = (run["peak_bytes"] / 1e6 for run in (ours, theirs))
+            print(f"peak memory: ours {a:.0f} MB, PyTorch {b:.0f} MB")
         print(f"ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
 
 

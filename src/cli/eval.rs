@@ -80,8 +80,8 @@ fn window(args: &PerplexityArgs) -> Result<WindowArgs> {
     let mut window = args.window.clone();
     if args.mean.batch_mean {
         let model = folder::resolve(args.model.model.as_deref().unwrap_or_default())?;
-        let positions = Config::from_file(&model.join(folder::CONFIG))?.max_position_embeddings;
-        window.max_length.get_or_insert(BATCH_MEAN_TOKENS.min(positions));
+        let (_, longest) = Config::from_file(&model.join(folder::CONFIG))?.context();
+        window.max_length.get_or_insert(BATCH_MEAN_TOKENS.min(longest));
         window.truncate = true;
     }
     Ok(window)

@@ -11,6 +11,7 @@ use crate::device::Device;
 use crate::model::config::{Family, QkNorm};
 use crate::model::names::Names;
 use crate::model::{Checkpoint, Config, Dtype, folder};
+use crate::ops::simd::instruction_sets;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
@@ -50,26 +51,6 @@ fn device_card(device: Device) -> String {
         Err(Error::Device { reason, .. }) => format!("{device} (unusable: {reason})"),
         Err(error) => format!("{device} (unusable: {error})"),
     }
-}
-
-#[cfg(target_arch = "x86_64")]
-fn instruction_sets() -> Vec<&'static str> {
-    let detected = [
-        ("avx", is_x86_feature_detected!("avx")),
-        ("avx2", is_x86_feature_detected!("avx2")),
-        ("fma", is_x86_feature_detected!("fma")),
-        ("f16c", is_x86_feature_detected!("f16c")),
-        ("avx512f", is_x86_feature_detected!("avx512f")),
-        ("avx512bw", is_x86_feature_detected!("avx512bw")),
-        ("avx512vl", is_x86_feature_detected!("avx512vl")),
-        ("avx512bf16", is_x86_feature_detected!("avx512bf16")),
-    ];
-    detected.into_iter().filter(|(_, present)| *present).map(|(name, _)| name).collect()
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn instruction_sets() -> Vec<&'static str> {
-    Vec::new()
 }
 
 /// What a model is, by its configuration, its tokenizer and the headers of its weights, which are hashed but not loaded.

@@ -3,15 +3,15 @@
 use std::path::Path;
 use std::time::Instant;
 
-use rayon::{ThreadPool, ThreadPoolBuilder};
+use rayon::ThreadPool;
 use serde::Serialize;
 
-use super::args::{BosArg, DtypeArg, ModelArgs, RunArgs, WindowArgs};
+use super::args::{BosArg, ModelArgs, RunArgs, WindowArgs, pool};
 use super::pipeline::{Job, name_record};
 use super::signals::Interrupt;
 use crate::data::{Content, Document};
 use crate::device::Device;
-use crate::model::{Config, Dtype, LoadConfig, Model, folder};
+use crate::model::{Config, LoadConfig, Model, folder};
 use crate::score::{ScoreConfig, Scorer, Scores, Sequence, WindowConfig, default_batch_tokens};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
@@ -68,17 +68,9 @@ impl Session {
         let folder = folder::resolve(name)?;
         let config = Config::from_file(&folder.join(folder::CONFIG))?;
         check_bos(window.bos, &config, &folder)?;
-        let device: Device = run.device.to_string().parse()?;
-        let score = score_config(&config, device, run, window, interrupt)?;
-        let dtype = match run.dtype {
-            DtypeArg::Auto => Dtype::auto(device),
-            DtypeArg::F32 => Dtype::F32,
-            DtypeArg::Bf16 => Dtype::Bf16,
-        };
-        let pool = ThreadPoolBuilder::new()
-            .num_threads(run.thread_count())
-            .build()
-            .map_err(|error| Error::Usage(format!("{} threads: {error}", run.thread_count())))?;
+        let (device, dtype) = run.place()?;
+        let score = score_config(&config, device, window, interrupt)?;
+        let pool = pool(run.threads)?;
         let load = LoadConfig { dtype, device, mmap: model.mmap };
         let loaded = pool.install(|| Model::load_with(&folder, load))?;
         let tokenizer = open_tokenizer(&loaded)?;
@@ -159,7 +151,6 @@ impl Session {
 fn score_config(
     config: &Config,
     device: Device,
-    run: &RunArgs,
     window: &WindowArgs,
     interrupt: &Interrupt,
 ) -> Result<ScoreConfig> {
@@ -167,7 +158,7 @@ fn score_config(
     let max_length = window.max_length.unwrap_or(default.windows.max_length());
     let overlap = window.overlap.unwrap_or(max_length / 2);
     let windows = WindowConfig::new(max_length, overlap)?.with_truncate(window.truncate);
-    let batch_tokens = run.batch_tokens.unwrap_or(default_batch_tokens(device));
+    let batch_tokens = window.batch_tokens.unwrap_or(default_batch_tokens(device));
     let score = ScoreConfig { windows, batch_tokens, stop: Some(interrupt.flag()), ..default };
     score.validate(config)?;
     Ok(score)

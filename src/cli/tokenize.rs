@@ -3,17 +3,16 @@
 use std::path::Path;
 use std::time::Instant;
 
-use rayon::ThreadPoolBuilder;
 use serde::Serialize;
 
-use super::args::{BosArg, TokenizeArgs};
+use super::args::{TokenizeArgs, pool};
 use super::pipeline::Arrivals;
 use super::progress::{Mode, Progress};
 use super::signals::Interrupt;
 use super::summary::{self, counted, documents_and_tokens};
 use crate::data::tokens::{MANIFEST, Manifest, TokenWriter};
 use crate::data::{Inputs, Outputs, Payload, is_dash};
-use crate::train::data::{Bos, Encoder, TokenizeConfig, Tokenized, Vocabulary, tokenize};
+use crate::train::data::{Encoder, TokenizeConfig, Tokenized, Vocabulary, tokenize};
 use crate::{Error, Result};
 
 /// The summary file.
@@ -46,13 +45,10 @@ pub fn run(args: &TokenizeArgs) -> Result<u8> {
     check_output(args, &inputs, output)?;
     let config = TokenizeConfig { read: args.read_options(), shard_tokens: args.shard_tokens };
     let documents = inputs.documents(config.read.clone())?;
-    let pool = ThreadPoolBuilder::new()
-        .num_threads(args.thread_count())
-        .build()
-        .map_err(|error| Error::Usage(format!("{} threads: {error}", args.thread_count())))?;
+    let pool = pool(args.threads)?;
     let start = Instant::now();
     let vocabulary = Vocabulary::open(args.model.as_deref().unwrap_or_default())?;
-    let encoder = encoder(args, &vocabulary)?;
+    let encoder = Encoder::new(&vocabulary, args.records.bos.into(), args.records.prompt_field.clone())?;
     let load_seconds = start.elapsed().as_secs_f64();
     let writer = config.writer(&encoder, Some(&inputs));
     let writer = TokenWriter::create(output, writer, args.output.overwrite)?;
@@ -79,15 +75,6 @@ fn check_output(args: &TokenizeArgs, inputs: &Inputs, output: &Path) -> Result<(
     // An output among the inputs would be an input of the next run.
     let outputs = Outputs::plan(inputs, &output.join(MANIFEST), Payload::Lines)?;
     summary::check(args.output.summary.as_deref(), inputs, Some(&outputs))
-}
-
-fn encoder<'a>(args: &TokenizeArgs, vocabulary: &'a Vocabulary) -> Result<Encoder<'a>> {
-    let bos = match args.records.bos {
-        BosArg::Auto => Bos::Auto,
-        BosArg::Always => Bos::Always,
-        BosArg::Never => Bos::Never,
-    };
-    Encoder::new(vocabulary, bos, args.records.prompt_field.clone())
 }
 
 fn report(

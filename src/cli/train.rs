@@ -10,18 +10,15 @@ use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use rayon::ThreadPoolBuilder;
-
 use self::data::TrainData;
 use self::progress::TrainProgress;
-use super::args::{DtypeArg, TrainArgs};
+use super::args::{TrainArgs, pool};
 use super::print_error;
 use super::progress::Mode;
 use super::signals::Interrupt;
 use super::summary::check_apart;
 use crate::data::tokens::TokenShards;
 use crate::device::Device;
-use crate::model::Dtype;
 use crate::train::{Begin, Event, Origin, Output, Run, RunConfig, Trainer, plot};
 use crate::{Error, Result};
 
@@ -32,11 +29,7 @@ use crate::{Error, Result};
 pub fn run(args: &TrainArgs) -> Result<u8> {
     args.check()?;
     let interrupt = Interrupt::install()?;
-    let pool = ThreadPoolBuilder::new()
-        .num_threads(args.run.thread_count())
-        .build()
-        .map_err(|error| Error::Usage(format!("{} threads: {error}", args.run.thread_count())))?;
-    pool.install(|| train(args, &interrupt))?;
+    pool(args.run.threads)?.install(|| train(args, &interrupt))?;
     Ok(0)
 }
 
@@ -44,12 +37,14 @@ fn train(args: &TrainArgs, interrupt: &Interrupt) -> Result<()> {
     let folder = args.output.output.as_deref().expect("`check` has seen it");
     let start = Instant::now();
     let origin = origin(args)?;
+    let (device, dtype) = args.run.place()?;
+    device.check()?;
+    let config = settings::train_config(args, &origin)?;
     let output = output(args, &origin, folder)?;
     let mode = Mode::of(&args.common);
     let stop = || interrupt.requested().map_or(Ok(()), |signal| Err(Error::Stopped(signal)));
-    let data = TrainData::open(args, &origin, folder, mode, &stop)?;
-    let config = settings::train_config(args, &origin, &data)?;
-    let (device, dtype) = device(args)?;
+    let data = TrainData::open(args, &origin, config.sequence_length, folder, mode, &stop)?;
+    let config = settings::with_data(config, &args.optimizer, &data)?;
     let run_config = RunConfig {
         save_every: args.output.save_every.and_then(|steps| NonZeroU64::new(steps as u64)),
         eval_every: args.data.eval_every.and_then(|steps| NonZeroU64::new(steps as u64)),
@@ -96,17 +91,6 @@ fn origin(args: &TrainArgs) -> Result<Origin> {
         (None, Some(config)) => Origin::scratch(config, args.learner.tokenizer.as_deref()),
         (None, None) => unreachable!("`check` has seen one of them"),
     }
-}
-
-fn device(args: &TrainArgs) -> Result<(Device, Dtype)> {
-    let device: Device = args.run.device.to_string().parse()?;
-    device.check()?;
-    let dtype = match args.run.dtype {
-        DtypeArg::Auto => Dtype::auto(device),
-        DtypeArg::F32 => Dtype::F32,
-        DtypeArg::Bf16 => Dtype::Bf16,
-    };
-    Ok((device, dtype))
 }
 
 fn describe(trainer: &Trainer, device: Device) -> String {

@@ -4,6 +4,7 @@ use std::any::Any;
 #[cfg(kernels)]
 use std::ffi::{CStr, c_void};
 
+use super::Layout;
 use super::host::Access;
 use crate::Result;
 
@@ -58,25 +59,28 @@ pub struct Kernel {
     pub entry: unsafe extern "C" fn(arguments: *mut *mut c_void),
 }
 
-/// Rows of a product that a library computes at a time: where its inputs and outputs have room for a multiple of it, every
-/// row is computed in a block of the same shape and has the same bits in every batch.
+/// Rows of a product, but for one over rows ([`Layout::Tn`]), that a library computes at a time: where its inputs and outputs
+/// have room for a multiple of it, every row is computed in a block of the same shape and has the same bits in every batch.
 pub const PRODUCT_ROWS: usize = 4096;
 
-/// D = A·Bᵀ + bias: a product that a vendor's library may compute in a kernel's place.
+/// D = A·B + bias, A and B as the layout has them: a product that a vendor's library may compute in a kernel's place.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "the emulator has no library"))]
 pub(super) struct Product {
-    /// A: [rows, k].
+    /// What A and B are.
+    pub layout: Layout,
+    /// A: [m, k], or [k, m].
     pub a: Operand,
-    /// B: [n, k], of A's type.
+    /// B: [n, k], or [k, n], of A's type.
     pub b: Operand,
-    /// D: [rows, n]; f32, or of A's type.
+    /// D: [m, n]; f32, or of A's type.
     pub d: Operand,
-    /// Rows to compute; those behind, up to the next multiple of [`PRODUCT_ROWS`], may be computed too.
-    pub rows: usize,
+    /// Rows of D to compute; but for [`Layout::Tn`], those behind, up to the next multiple of [`PRODUCT_ROWS`], may be
+    /// computed too.
+    pub m: usize,
     /// Columns of D.
     pub n: usize,
-    /// Columns of A and B.
+    /// What is summed over.
     pub k: usize,
     /// [n], of D's type.
     pub bias: Option<Address>,

@@ -22,6 +22,22 @@ use crate::{Error, Result};
 #[repr(C, align(256))]
 struct Line([u8; 256]);
 
+/// The owner of a buffer's memory: no box, which would claim to be the only way to what views lead to as well.
+struct Lines(*mut [Line]);
+
+// SAFETY: it owns plain bytes, and does nothing but free them.
+unsafe impl Send for Lines {}
+// SAFETY: as above; nothing is done through a shared reference.
+unsafe impl Sync for Lines {}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        // SAFETY: comes from `Box::into_raw` and is dropped once. No view is left, for views borrow the buffer that this
+        // belongs to.
+        drop(unsafe { Box::from_raw(self.0) });
+    }
+}
+
 /// The host's memory, of which one op at a time has hold.
 #[derive(Default)]
 pub(super) struct Host {
@@ -40,7 +56,10 @@ impl Driver for Host {
     fn alloc(&self, bytes: usize) -> Result<Memory> {
         let lines = bytemuck::allocation::try_zeroed_slice_box::<Line>(bytes.div_ceil(size_of::<Line>()))
             .map_err(|()| Error::OutOfMemory { bytes })?;
-        Ok(Memory { address: Address(lines.as_ptr() as u64), owner: Box::new(lines) })
+        let lines = Lines(Box::into_raw(lines));
+        // Views carry the address alone.
+        let address = Address(lines.0.expose_provenance() as u64);
+        Ok(Memory { address, owner: Box::new(lines) })
     }
 
     fn upload(&self, to: Address, bytes: &[u8]) -> Result<()> {
@@ -146,8 +165,9 @@ impl Access<'_> {
             return &[];
         }
         self.borrow(at, len, false);
-        // SAFETY: addresses come from views, which a buffer of this host outlives and whose lengths it has checked; the
-        // turn keeps other threads away, and the record says that no slice to write overlaps.
+        // SAFETY: addresses come from views, which a buffer of this host outlives, whose lengths it has checked and whose
+        // provenance `alloc` has exposed; the turn keeps other threads away, and the record says that no slice to write
+        // overlaps.
         unsafe { std::slice::from_raw_parts(std::ptr::with_exposed_provenance(at.0 as usize), len) }
     }
 

@@ -16,6 +16,38 @@ pub fn stride(width: usize) -> usize {
     width.next_multiple_of(ALIGNMENT)
 }
 
+/// Where the index that is summed over stands in the operands of a product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Layout {
+    /// `a [M, K] · b [N, K]ᵀ`: inputs by weights.
+    Nt,
+    /// `a [M, K] · b [K, N]`: gradients of inputs.
+    Nn,
+    /// `a [K, M]ᵀ · b [K, N]`: gradients of weights.
+    Tn,
+}
+
+impl Layout {
+    /// M, N and K.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    pub(crate) fn sizes<T: Copy, D: Copy>(
+        self,
+        a: Rows<'_, T>,
+        b: Rows<'_, T>,
+        out: Rows<'_, D>,
+    ) -> [usize; 3] {
+        let ((m, k), (n, depth)) = match self {
+            Self::Nt => ((a.rows, a.width), (b.rows, b.width)),
+            Self::Nn => ((a.rows, a.width), (b.width, b.rows)),
+            Self::Tn => ((a.width, a.rows), (b.width, b.rows)),
+        };
+        assert_eq!((k, m, n), (depth, out.rows, out.width), "shapes of a product");
+        [m, n, k]
+    }
+}
+
 /// A matrix `[rows, width]` with rows [`stride`] apart; what lies between them is undefined.
 pub struct Matrix<T> {
     buffer: Buffer<T>,

@@ -29,7 +29,7 @@ pub(crate) use host::Access;
 // For tests that are generic over the types of kernels; they cannot launch them.
 #[doc(hidden)]
 pub use kernels::Kernels;
-pub use matrix::{Bias, BiasBuffers, Matrix, Rows, stride};
+pub use matrix::{Bias, BiasBuffers, Layout, Matrix, Rows, stride};
 pub(crate) use queue::Arm;
 pub use queue::Queue;
 

@@ -14,11 +14,16 @@ use super::driver::{Address, Driver, Mark, Operand, Product};
 #[cfg(kernels)]
 use super::driver::{Grid, Kernel};
 use super::host::{Access, Host};
-use super::{Buffer, Device, Rows, View};
+use super::{Buffer, Device, Layout, Rows, View};
 use crate::tensor::Element;
 use crate::{Error, Result};
 
 /// A device with its work in the order of the calls. Clones share it.
+///
+/// On the host, an op does its work within its call, on the caller's rayon pool, and has hold of the queue until it is
+/// done; other threads' ops wait. An op that waits for its own tasks may pick up any other task of the pool: one that
+/// called an op of the same queue would wait for the op beneath it for ever. So call ops of one host queue from outside
+/// of the pool, not from tasks that run side by side within it.
 ///
 /// ```
 /// use toedit::device::{Device, Queue};
@@ -191,11 +196,12 @@ impl Queue {
         rows.next_multiple_of(self.driver.product_rows())
     }
 
-    /// out = x·weightᵀ + bias, or the same added to `out`, by the vendor's library; an empty `bias` adds nothing.
+    /// out = a·b + bias, or the same added to `out`, by the vendor's library; an empty `bias` adds nothing.
     ///
-    /// False, and nothing done, where there is no such library or it does not take these shapes: it does where `x` and
-    /// `out` have room for a multiple of [`PRODUCT_ROWS`](super::PRODUCT_ROWS) rows, and then may overwrite rows of `out`
-    /// up to the next multiple. The answer does not depend on the number of rows.
+    /// False, and nothing done, where there is no such library or it does not take these shapes. [`Layout::Nt`] and
+    /// [`Layout::Nn`] it takes where `a` and `out` have room for a multiple of [`PRODUCT_ROWS`](super::PRODUCT_ROWS) rows,
+    /// whatever their number, and then may overwrite rows of `out` up to the next multiple. Of [`Layout::Tn`] it sums all
+    /// rows and overwrites nothing else.
     ///
     /// # Errors
     /// What went wrong on the device before.
@@ -204,25 +210,23 @@ impl Queue {
     /// If the shapes do not fit, or an operand is another queue's.
     pub fn product<T: Element, D: Element>(
         &self,
-        out: Rows<'_, D>,
-        x: Rows<'_, T>,
-        weight: Rows<'_, T>,
+        layout: Layout,
+        a: Rows<'_, T>,
+        b: Rows<'_, T>,
         bias: View<'_, D>,
+        out: Rows<'_, D>,
         accumulate: bool,
     ) -> Result<bool> {
-        assert_eq!(
-            (out.rows, out.width, x.width),
-            (x.rows, weight.rows, weight.width),
-            "shapes of a product"
-        );
+        let [m, n, k] = layout.sizes(a, b, out);
         assert!(bias.is_empty() || bias.len() == out.width, "{} biases", bias.len());
         self.driver.product(&Product {
-            a: self.operand(x),
-            b: self.operand(weight),
+            layout,
+            a: self.operand(a),
+            b: self.operand(b),
             d: self.operand(out),
-            rows: out.rows,
-            n: out.width,
-            k: x.width,
+            m,
+            n,
+            k,
             bias: (!bias.is_empty()).then(|| self.address(bias)),
             accumulate,
         })

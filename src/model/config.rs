@@ -124,6 +124,15 @@ pub struct Config {
 }
 
 impl Config {
+    /// The longest sequence that the model takes, and the field of `config.json` that says so.
+    pub fn context(&self) -> (&'static str, usize) {
+        let positions = ("max_position_embeddings", self.max_position_embeddings);
+        match self.sliding_window.filter(|window| *window < self.max_position_embeddings) {
+            Some(window) => ("sliding_window", window),
+            None => positions,
+        }
+    }
+
     /// Reads a model's `config.json`.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use crate::ops::activation::activate_on;
 use crate::ops::attention::{Attention, Tiles};
 use crate::ops::elementwise::{clamp_on, convert_on};
 use crate::ops::embedding::embed_on;
-use crate::ops::matmul::{product, product_add};
+use crate::ops::matmul::{Layout, product, product_add};
 use crate::ops::norm::Norm;
 use crate::ops::rope::Rotary;
 use crate::{Error, Result};
@@ -198,7 +198,7 @@ impl<'a, T: Kernels> Pass<'a, T> {
         let Workspace { qkv, heads, inputs, .. } = self.workspace;
         let input = self.input(&layer.attention_norm)?;
         let (qkv, heads) = (self.first(qkv), self.first(heads));
-        product(queue, input, layer.qkv.weight.view(), layer.qkv.bias.as_ref().map(BiasBuffers::view), qkv)?;
+        linear(queue, &layer.qkv, input, qkv)?;
         self.prepare(layer, qkv)?;
         attention.forward_on(queue, heads, View::none(), qkv, &inputs.tiles)?;
         // The MLP of a parallel block reads what the attention read.
@@ -259,11 +259,11 @@ impl<'a, T: Kernels> Pass<'a, T> {
         let queue = &self.model.queue;
         let (weight, bias) = (linear.weight.view(), linear.bias.as_ref().map(BiasBuffers::view));
         match &self.workspace.output {
-            None => product_add(queue, input, weight, bias, self.x()),
+            None => product_add(queue, Layout::Nt, input, weight, bias, self.x()),
             Some(output) => {
                 let output = self.first(output);
                 queue.fill(output.data.slice(0..output.rows * output.stride), 0)?;
-                product_add(queue, input, weight, bias, output)?;
+                product_add(queue, Layout::Nt, input, weight, bias, output)?;
                 self.norm(norm).add_on(queue, self.x(), output)
             }
         }
@@ -274,17 +274,11 @@ impl<'a, T: Kernels> Pass<'a, T> {
         let Workspace { gate, up, .. } = self.workspace;
         let activation = self.model.config.activation;
         let up = self.first(up);
-        product(queue, input, layer.up.weight.view(), layer.up.bias.as_ref().map(BiasBuffers::view), up)?;
+        linear(queue, &layer.up, input, up)?;
         match (&layer.gate, gate) {
-            (Some(linear), Some(gate)) => {
+            (Some(weights), Some(gate)) => {
                 let gate = self.first(gate);
-                product(
-                    queue,
-                    input,
-                    linear.weight.view(),
-                    linear.bias.as_ref().map(BiasBuffers::view),
-                    gate,
-                )?;
+                linear(queue, weights, input, gate)?;
                 activate_on(queue, activation, gate, Some(up), up)?;
             }
             _ => activate_on(queue, activation, up, None, up)?,
@@ -299,4 +293,15 @@ impl<'a, T: Kernels> Pass<'a, T> {
         let chosen = inputs.rows.view().slice(0..rows);
         norm.forward_on(&self.model.queue, x.view(), Some(chosen), hidden.first(rows))
     }
+}
+
+/// `out = input · Wᵀ + bias`
+fn linear<T: Kernels>(
+    queue: &Queue,
+    linear: &Linear<T, Queue>,
+    input: Rows<'_, T>,
+    out: Rows<'_, T>,
+) -> Result<()> {
+    let bias = linear.bias.as_ref().map(BiasBuffers::view);
+    product(queue, Layout::Nt, input, linear.weight.view(), bias, out)
 }

@@ -11,7 +11,7 @@ use crate::Result;
 #[cfg(kernels)]
 use crate::device::View;
 use crate::device::kernels::Kernels;
-use crate::device::{Arm, Queue, Rows};
+use crate::device::{Access, Arm, Queue, Rows};
 use crate::model::config::Activation;
 use crate::tensor::Element;
 
@@ -93,32 +93,9 @@ pub fn activate_backward_on<E: Kernels>(
     assert_eq!((x.rows, x.width), (dy.rows, dy.width), "shapes of an activation");
     check(x, up);
     dy.check();
-    let n = x.width;
     match queue.arm() {
         Arm::Host(host) => {
-            let (gate, given) = (host.write(x), host.read(dy));
-            let steps = gate.par_chunks_mut(BLOCK * x.stride).zip(given.par_chunks(BLOCK * dy.stride));
-            match up {
-                Some(up) => {
-                    let ups = host.write(up).par_chunks_mut(BLOCK * x.stride);
-                    steps.zip(ups).for_each(|((x_rows, dy_rows), up_rows)| {
-                        let rows = x_rows.chunks_mut(x.stride).zip(dy_rows.chunks(dy.stride));
-                        for ((x_row, dy_row), up) in rows.zip(up_rows.chunks_mut(x.stride)) {
-                            activate_row_backward(
-                                activation,
-                                &mut x_row[..n],
-                                Some(&mut up[..n]),
-                                &dy_row[..n],
-                            );
-                        }
-                    });
-                }
-                None => steps.for_each(|(x_rows, dy_rows)| {
-                    for (x_row, dy_row) in x_rows.chunks_mut(x.stride).zip(dy_rows.chunks(dy.stride)) {
-                        activate_row_backward(activation, &mut x_row[..n], None, &dy_row[..n]);
-                    }
-                }),
-            }
+            backward_on_host(&host, activation, x, up, dy);
             Ok(())
         }
         #[cfg(kernels)]
@@ -132,6 +109,33 @@ pub fn activate_backward_on<E: Kernels>(
             let up = up.map_or(View::none(), |up| up.data);
             launch(queue, grid, x.data, up, dy.data, x.width, x.stride, dy.stride)
         }
+    }
+}
+
+fn backward_on_host<E: Element>(
+    host: &Access<'_>,
+    activation: Activation,
+    x: Rows<'_, E>,
+    up: Option<Rows<'_, E>>,
+    dy: Rows<'_, E>,
+) {
+    let (n, stride, dy_stride) = (x.width, x.stride, dy.stride);
+    let (gates, given) = (host.write(x), host.read(dy));
+    let steps = gates.par_chunks_mut(BLOCK * stride).zip(given.par_chunks(BLOCK * dy_stride));
+    match up {
+        Some(up) => {
+            let ups = host.write(up).par_chunks_mut(BLOCK * stride);
+            steps.zip(ups).for_each(|((x, dy), up)| {
+                let rows = x.chunks_mut(stride).zip(dy.chunks(dy_stride)).zip(up.chunks_mut(stride));
+                rows.for_each(|((x, dy), up)| {
+                    activate_row_backward(activation, &mut x[..n], Some(&mut up[..n]), &dy[..n]);
+                });
+            });
+        }
+        None => steps.for_each(|(x, dy)| {
+            let rows = x.chunks_mut(stride).zip(dy.chunks(dy_stride));
+            rows.for_each(|(x, dy)| activate_row_backward(activation, &mut x[..n], None, &dy[..n]));
+        }),
     }
 }
 

@@ -10,13 +10,13 @@ use rayon::prelude::*;
 #[cfg(kernels)]
 use super::elementwise::block_per_row;
 use super::math;
-use super::matmul::{Layout, multiply_add_on, multiply_on, product_exact};
+use super::matmul::{Layout, product, product_add, product_exact};
 use super::simd::vectorize;
 use crate::Result;
 #[cfg(kernels)]
 use crate::device::Grid;
 use crate::device::kernels::Kernels;
-use crate::device::{Arm, Matrix, Queue, Rows, View};
+use crate::device::{Access, Arm, Matrix, Queue, Rows, View};
 use crate::score::Statistics;
 use crate::tensor::Element;
 
@@ -94,17 +94,7 @@ impl CrossEntropy {
         }
         match queue.arm() {
             Arm::Host(host) => {
-                let rows = host.read(logits).par_chunks(logits.stride).map(|row| &row[..logits.width]);
-                let rows = rows.zip(host.slice(targets)).zip(host.slice_mut(losses));
-                match dlogits {
-                    None => rows.for_each(|((row, target), loss)| *loss = self.row(row, *target).loss()),
-                    Some(to) => rows.zip(host.write(to).par_chunks_mut(to.stride)).for_each(|(row, to)| {
-                        let ((row, target), loss) = row;
-                        let entropy = self.row(row, *target);
-                        *loss = entropy.loss();
-                        entropy.gradient(row, *target, self.scale, &mut to[..row.len()]);
-                    }),
-                }
+                self.loss_on_host(&host, logits, targets, losses, dlogits);
                 Ok(())
             }
             #[cfg(kernels)]
@@ -126,6 +116,27 @@ impl CrossEntropy {
                     odds,
                 )
             }
+        }
+    }
+
+    fn loss_on_host<E: Element>(
+        &self,
+        host: &Access<'_>,
+        logits: Rows<'_, f32>,
+        targets: View<'_, u32>,
+        losses: View<'_, f32>,
+        dlogits: Option<Rows<'_, E>>,
+    ) {
+        let rows = host.read(logits).par_chunks(logits.stride).map(|row| &row[..logits.width]);
+        let rows = rows.zip(host.slice(targets)).zip(host.slice_mut(losses));
+        match dlogits {
+            None => rows.for_each(|((row, target), loss)| *loss = self.row(row, *target).loss()),
+            Some(to) => rows.zip(host.write(to).par_chunks_mut(to.stride)).for_each(|(row, to)| {
+                let ((row, target), loss) = row;
+                let entropy = self.row(row, *target);
+                *loss = entropy.loss();
+                entropy.gradient(row, *target, self.scale, &mut to[..row.len()]);
+            }),
         }
     }
 
@@ -155,9 +166,9 @@ impl CrossEntropy {
             let (targets, losses) = (targets.slice(chunk.clone()), losses.slice(chunk.clone()));
             self.loss_on(queue, logits, targets, losses, gradient.map(|_| dlogits))?;
             let Some(HeadGradient { dhidden, dweight }) = gradient else { continue };
-            multiply_on(queue, Layout::Nn, dlogits, weight, View::none(), dhidden.rows(chunk))?;
+            product(queue, Layout::Nn, dlogits, weight, None, dhidden.rows(chunk))?;
             if let Some(dweight) = dweight {
-                multiply_add_on(queue, Layout::Tn, dlogits, hidden, View::none(), dweight)?;
+                product_add(queue, Layout::Tn, dlogits, hidden, None, dweight)?;
             }
         }
         Ok(())

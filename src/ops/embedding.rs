@@ -11,7 +11,7 @@ use crate::device::Grid;
 use crate::device::kernels::Kernels;
 #[cfg(kernels)]
 use crate::device::kernels::embedding_backward;
-use crate::device::{Arm, Buffer, Queue, Rows, View};
+use crate::device::{Access, Arm, Buffer, Queue, Rows, View};
 use crate::tensor::{Element, Matrix};
 
 /// Fills `x` (`ids.len()` rows of `weight.k()`) with the tokens' rows, plus those of their positions where the model
@@ -61,37 +61,38 @@ pub fn embed_on<E: Kernels>(
     }
     match queue.arm() {
         Arm::Host(host) => {
-            let (table, ids, positions) = (host.read(weight), host.slice(ids), host.slice(positions));
-            let learned = learned.map(|learned| (host.read(learned), learned.stride));
-            host.write(x).par_chunks_mut(BLOCK * x.stride).enumerate().for_each(|(block, rows)| {
-                for (t, x) in (block * BLOCK..).zip(rows.chunks_mut(x.stride)) {
-                    let place = learned.map(|(rows, stride)| row(rows, positions[t], stride, d));
-                    sum_row(row(table, ids[t], weight.stride, d), place, &mut x[..d]);
-                }
-            });
+            embed_on_host(&host, weight, learned, [ids, positions], x);
             Ok(())
         }
         #[cfg(kernels)]
         Arm::Kernels => {
-            let places = learned.unwrap_or(Rows { data: View::none(), rows: 0, width: d, stride: d });
-            let strides = (x.stride, weight.stride, places.stride);
+            let place = learned.unwrap_or(Rows { data: View::none(), rows: 0, width: d, stride: d });
+            let grid = block_per_row(x.rows, d.div_ceil(4));
+            let (table, rows, strides) = (weight.data, weight.rows, [x.stride, weight.stride, place.stride]);
             E::embedding_forward(
-                queue,
-                block_per_row(x.rows, d.div_ceil(4)),
-                x.data,
-                weight.data,
-                places.data,
-                ids,
-                positions,
-                d,
-                weight.rows,
-                places.rows,
-                strides.0,
-                strides.1,
-                strides.2,
+                queue, grid, x.data, table, place.data, ids, positions, d, rows, place.rows, strides[0],
+                strides[1], strides[2],
             )
         }
     }
+}
+
+fn embed_on_host<E: Element>(
+    host: &Access<'_>,
+    weight: Rows<'_, E>,
+    learned: Option<Rows<'_, f32>>,
+    [ids, positions]: [View<'_, u32>; 2],
+    x: Rows<'_, f32>,
+) {
+    let d = weight.width;
+    let (table, ids, positions) = (host.read(weight), host.slice(ids), host.slice(positions));
+    let learned = learned.map(|learned| (host.read(learned), learned.stride));
+    host.write(x).par_chunks_mut(BLOCK * x.stride).enumerate().for_each(|(block, rows)| {
+        for (t, x) in (block * BLOCK..).zip(rows.chunks_mut(x.stride)) {
+            let place = learned.map(|(rows, stride)| row(rows, positions[t], stride, d));
+            sum_row(row(table, ids[t], weight.stride, d), place, &mut x[..d]);
+        }
+    });
 }
 
 /// A row of a table, if it has that.
@@ -159,6 +160,24 @@ impl Runs {
         self.rows = ids.len();
         Ok(())
     }
+
+    /// Adds each run's rows of `dx` to its id's row of `dweight`.
+    fn add_on_host(&self, host: &Access<'_>, dx: Rows<'_, f32>, dweight: Rows<'_, f32>) {
+        let (d, stride) = (dx.width, dweight.stride);
+        let list = host.slice(self.runs.view().slice(0..self.count * RUN));
+        let (order, from) = (host.slice(self.order.view()), host.read(dx));
+        let (list, _) = list.as_chunks::<RUN>();
+        host.write(dweight).par_chunks_mut(BLOCK * stride).enumerate().for_each(|(block, table)| {
+            let first = block * BLOCK;
+            let start = list.partition_point(|[id, ..]| (*id as usize) < first);
+            for [id, begin, len] in list[start..].iter().map(|run| run.map(|word| word as usize)) {
+                let Some(out) = table.get_mut((id - first) * stride..) else { break };
+                let Some(out) = out.get_mut(..d) else { break };
+                let rows = order[begin..begin + len].iter();
+                add_rows(out, rows.map(|t| &from[*t as usize * dx.stride..][..d]));
+            }
+        });
+    }
 }
 
 /// `dweight[id] += Σ dx[t]` over the rows t that have the id, in order; ids outside the table have no gradient. With
@@ -175,25 +194,13 @@ pub fn embed_backward_on(
     dx: Rows<'_, f32>,
     dweight: Rows<'_, f32>,
 ) -> Result<()> {
-    let (d, stride) = (dx.width, dweight.stride);
+    let d = dx.width;
     assert_eq!((runs.rows, d), (dx.rows, dweight.width), "shapes of an embedding");
     dx.check();
     dweight.check();
     match queue.arm() {
         Arm::Host(host) => {
-            let list = host.slice(runs.runs.view().slice(0..runs.count * RUN));
-            let (order, from) = (host.slice(runs.order.view()), host.read(dx));
-            let (list, _) = list.as_chunks::<RUN>();
-            host.write(dweight).par_chunks_mut(BLOCK * stride).enumerate().for_each(|(block, table)| {
-                let first = block * BLOCK;
-                let start = list.partition_point(|[id, ..]| (*id as usize) < first);
-                for [id, begin, len] in list[start..].iter().map(|run| run.map(|word| word as usize)) {
-                    let Some(out) = table.get_mut((id - first) * stride..) else { break };
-                    let Some(out) = out.get_mut(..d) else { break };
-                    let rows = order[begin..begin + len].iter();
-                    add_rows(out, rows.map(|t| &from[*t as usize * dx.stride..][..d]));
-                }
-            });
+            runs.add_on_host(&host, dx, dweight);
             Ok(())
         }
         #[cfg(kernels)]
@@ -204,18 +211,8 @@ pub fn embed_backward_on(
             let grid = [blocks(runs.count), blocks(d.div_ceil(strip)), 1];
             let grid = Grid { blocks: grid, threads: 32 * WARPS as u32, shared };
             let (list, order) = (runs.runs.view(), runs.order.view());
-            embedding_backward(
-                queue,
-                grid,
-                dweight.data,
-                dx.data,
-                list,
-                order,
-                d,
-                dweight.rows,
-                dx.stride,
-                stride,
-            )
+            let Rows { data: table, rows, stride, .. } = dweight;
+            embedding_backward(queue, grid, table, dx.data, list, order, d, rows, dx.stride, stride)
         }
     }
 }

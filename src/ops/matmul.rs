@@ -13,8 +13,9 @@ mod portable;
 
 use half::bf16;
 
-pub use self::device::{Layout, multiply_add_on, multiply_on, product, product_add, product_exact};
+pub use self::device::{multiply_add_on, multiply_on, product, product_add, product_exact};
 pub(super) use self::pack::Source;
+pub use crate::device::Layout;
 use crate::tensor::{Element, Matrix, PANEL, panel_len};
 
 /// Left operand: `rows` rows, `stride` elements apart.

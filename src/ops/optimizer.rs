@@ -13,10 +13,10 @@ use crate::device::Grid;
 use crate::device::kernels::Kernels;
 #[cfg(kernels)]
 use crate::device::kernels::sum_of_squares;
-use crate::device::{Arm, Queue, View};
+use crate::device::{Access, Arm, Queue, View};
 #[cfg(kernels)]
 use crate::ops::elementwise::blocks;
-use crate::tensor::round;
+use crate::tensor::{Element, round};
 
 /// Elements that a thread of the host takes at a time.
 const BLOCK: usize = 1 << 14;
@@ -88,7 +88,7 @@ impl AdamW {
         scale: f32,
         parameters: &Parameters<'_, E>,
     ) -> Result<()> {
-        let Parameters { weight, gradient, exp_avg, exp_avg_sq, rounded, decayed } = *parameters;
+        let Parameters { weight, gradient, exp_avg, exp_avg_sq, rounded, .. } = *parameters;
         let n = weight.len();
         let lens =
             [gradient.len(), exp_avg.len(), exp_avg_sq.len(), rounded.map_or(n, |rounded| rounded.len())];
@@ -96,19 +96,7 @@ impl AdamW {
         let factors = self.factors();
         match queue.arm() {
             Arm::Host(host) => {
-                let state = host.slice_mut(exp_avg).par_chunks_mut(BLOCK);
-                let state = state.zip(host.slice_mut(exp_avg_sq).par_chunks_mut(BLOCK));
-                let blocks = host.slice_mut(weight).par_chunks_mut(BLOCK).enumerate();
-                let blocks = blocks.zip(state.zip(host.slice(gradient).par_chunks(BLOCK)));
-                match rounded {
-                    Some(rounded) => {
-                        let rounded = host.slice_mut(rounded).par_chunks_mut(BLOCK);
-                        blocks.zip(rounded).for_each(|(block, rounded)| {
-                            round(factors.update(scale, decayed, block), rounded)
-                        });
-                    }
-                    None => blocks.for_each(|block| _ = factors.update(scale, decayed, block)),
-                }
+                factors.step_on_host(&host, scale, parameters);
                 Ok(())
             }
             #[cfg(kernels)]
@@ -116,7 +104,7 @@ impl AdamW {
                 let Factors { keep, beta1, beta2, rate, root, eps } = factors;
                 let grid = grid(n.div_ceil(4 * THREADS), 0);
                 let rounded = rounded.unwrap_or(View::none());
-                let (n, decayed) = (n as u64, decayed as u64);
+                let (n, decayed) = (n as u64, parameters.decayed as u64);
                 E::adamw_step(
                     queue, grid, weight, gradient, exp_avg, exp_avg_sq, rounded, n, decayed, scale, keep,
                     beta1, beta2, rate, root, eps,
@@ -144,6 +132,23 @@ impl AdamW {
 type Block<'a> = ((usize, &'a mut [f32]), ((&'a mut [f32], &'a mut [f32]), &'a [f32]));
 
 impl Factors {
+    fn step_on_host<E: Element>(&self, host: &Access<'_>, scale: f32, parameters: &Parameters<'_, E>) {
+        let Parameters { weight, gradient, exp_avg, exp_avg_sq, rounded, decayed } = *parameters;
+        let state = host.slice_mut(exp_avg).par_chunks_mut(BLOCK);
+        let state = state.zip(host.slice_mut(exp_avg_sq).par_chunks_mut(BLOCK));
+        let blocks = host.slice_mut(weight).par_chunks_mut(BLOCK).enumerate();
+        let blocks = blocks.zip(state.zip(host.slice(gradient).par_chunks(BLOCK)));
+        match rounded {
+            Some(rounded) => {
+                let rounded = host.slice_mut(rounded).par_chunks_mut(BLOCK);
+                blocks.zip(rounded).for_each(|(block, rounded)| {
+                    round(self.update(scale, decayed, block), rounded);
+                });
+            }
+            None => blocks.for_each(|block| _ = self.update(scale, decayed, block)),
+        }
+    }
+
     /// Updates a block of elements; its weights.
     fn update<'a>(&self, scale: f32, decayed: usize, block: Block<'a>) -> &'a [f32] {
         let Self { keep, beta1, beta2, rate, root, eps } = *self;

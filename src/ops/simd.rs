@@ -36,3 +36,25 @@ unsafe fn avx512<R>(f: impl FnOnce() -> R) -> R {
 unsafe fn avx2<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
+
+/// What the loops and products choose from, as far as the machine has it.
+#[cfg(all(feature = "cli", target_arch = "x86_64"))]
+pub(crate) fn instruction_sets() -> Vec<&'static str> {
+    let detected = [
+        ("avx", is_x86_feature_detected!("avx")),
+        ("avx2", is_x86_feature_detected!("avx2")),
+        ("fma", is_x86_feature_detected!("fma")),
+        ("f16c", is_x86_feature_detected!("f16c")),
+        ("avx512f", is_x86_feature_detected!("avx512f")),
+        ("avx512bw", is_x86_feature_detected!("avx512bw")),
+        ("avx512vl", is_x86_feature_detected!("avx512vl")),
+        ("avx512bf16", is_x86_feature_detected!("avx512bf16")),
+    ];
+    detected.into_iter().filter(|(_, present)| *present).map(|(name, _)| name).collect()
+}
+
+/// Elsewhere there is nothing to choose from.
+#[cfg(all(feature = "cli", not(target_arch = "x86_64")))]
+pub(crate) fn instruction_sets() -> Vec<&'static str> {
+    Vec::new()
+}

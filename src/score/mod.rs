@@ -67,17 +67,11 @@ impl ScoreConfig {
 
     /// Refuses windows that the model has no positions for.
     pub(crate) fn validate(&self, config: &Config) -> Result<()> {
-        let bounds = [
-            ("max_position_embeddings", Some(config.max_position_embeddings)),
-            ("sliding_window", config.sliding_window),
-        ];
-        let length = self.windows.max_length();
-        for (name, bound) in bounds {
-            if let Some(bound) = bound.filter(|bound| length > *bound) {
-                return Err(Error::Usage(format!(
-                    "max length {length}: the model's {name} is {bound}; give --max-length {bound} or less"
-                )));
-            }
+        let (length, (name, bound)) = (self.windows.max_length(), config.context());
+        if length > bound {
+            return Err(Error::Usage(format!(
+                "max length {length}: the model's {name} is {bound}; give --max-length {bound} or less"
+            )));
         }
         Ok(())
     }

@@ -18,10 +18,11 @@ use crate::Result;
 use crate::device::kernels::Kernels;
 use crate::device::{Buffer, Matrix, Queue, Rows, View};
 use crate::model::Config;
+use crate::model::config::QkNorm;
 use crate::model::layout::{self, Layer};
 use crate::ops::attention::{Attention, Tiles};
 use crate::ops::elementwise::{column_sums_on, column_sums_scratch, convert_on};
-use crate::ops::matmul::{Layout, multiply_add_on, product_add};
+use crate::ops::matmul::{Layout, product_add};
 use crate::ops::norm::{Norm, NormGradient};
 use crate::ops::rope::Rotary;
 
@@ -83,10 +84,6 @@ impl<E: Kernels> Work<E> {
     pub fn new(shape: &Shape, rows: usize) -> Result<Self> {
         let Shape { queue, config, attention } = *shape;
         let Config { hidden_size: c, intermediate_size: i, .. } = *config;
-        let qkv = attention.q_len() + 2 * attention.kv_len();
-        let scratch = [c.max(i).max(qkv)].map(|width| column_sums_scratch(rows, width));
-        let norms = [Norm::scratch(rows, c), Norm::scratch(rows * attention.heads, config.head_dim)];
-        let scratch = scratch.into_iter().chain(norms).max().unwrap_or(0);
         Ok(Self {
             dx: Matrix::new(queue, rows, c)?,
             dy: Matrix::new(queue, rows, c)?,
@@ -94,9 +91,23 @@ impl<E: Kernels> Work<E> {
             dinput: Matrix::new(queue, rows, c)?,
             wide: Matrix::new(queue, rows, i)?,
             attention: attention::Work::new(shape, rows)?,
-            scratch: queue.alloc(scratch)?,
+            scratch: queue.alloc(scratch(config, &attention, rows))?,
         })
     }
+}
+
+/// Room for the partial sums of the parameters of all products and norms.
+fn scratch(config: &Config, attention: &Attention, rows: usize) -> usize {
+    let Config { hidden_size: c, intermediate_size: i, head_dim, qk_norm, .. } = *config;
+    let (q, k) = (attention.q_len(), attention.kv_len());
+    // Not the widest alone: a norm's chunks depend on the width, and a narrower row may need more.
+    let norms = match qk_norm {
+        QkNorm::None => vec![(rows, c)],
+        QkNorm::Head => vec![(rows, c), (rows * attention.heads, head_dim)],
+        QkNorm::Whole => vec![(rows, c), (rows, q), (rows, k)],
+    };
+    let norms = norms.into_iter().map(|(rows, d)| Norm::scratch(rows, d));
+    norms.fold(column_sums_scratch(rows, c.max(i).max(q + 2 * k)), usize::max)
 }
 
 impl<E> Work<E> {
@@ -213,7 +224,7 @@ impl<'a, E: Kernels> Block<'a, E> {
         }
         for (linear, dy) in products {
             self.linear_backward(linear, input, *dy)?;
-            multiply_add_on(queue, Layout::Nn, *dy, linear.weight, View::none(), dinput)?;
+            product_add(queue, Layout::Nn, *dy, linear.weight, None, dinput)?;
         }
         if after {
             return Ok(());
@@ -232,18 +243,18 @@ impl<'a, E: Kernels> Block<'a, E> {
     ) -> Result<()> {
         let (queue, linear) = (self.shape.queue, self.parameters.linear(linear));
         let Some(output) = output else {
-            return product_add(queue, input, linear.weight, linear.bias, y);
+            return product_add(queue, Layout::Nt, input, linear.weight, linear.bias, y);
         };
         let output = output.first(y.rows);
         clear(queue, output)?;
-        product_add(queue, input, linear.weight, linear.bias, output)?;
+        product_add(queue, Layout::Nt, input, linear.weight, linear.bias, output)?;
         self.norm(norm).add_on(queue, y, output)
     }
 
     /// Adds the gradients of a product's parameters.
     fn linear_backward(&self, linear: &LinearView<'a, E>, x: Rows<'a, E>, dy: Rows<'a, E>) -> Result<()> {
         let queue = self.shape.queue;
-        multiply_add_on(queue, Layout::Tn, dy, x, View::none(), linear.dweight)?;
+        product_add(queue, Layout::Tn, dy, x, None, linear.dweight)?;
         match linear.dbias {
             Some(dbias) if !self.frozen => column_sums_on(queue, dy, self.work.scratch.view(), dbias),
             _ => Ok(()),

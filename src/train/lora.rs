@@ -6,13 +6,13 @@
 //! costs the products of dW, as training all weights does; it saves the moments of all weights.
 
 use super::parameters::{Parameters, zeros};
-use crate::Result;
 use crate::device::kernels::Kernels;
 use crate::device::{Buffer, Matrix, Queue, Rows, View, stride};
 use crate::model::init::{Init, fill};
 use crate::model::layout::{Layout, Slot, Tensor};
 use crate::ops::elementwise::convert_on;
 use crate::ops::matmul::{Layout as Form, multiply_add_on, multiply_on};
+use crate::{Error, Result};
 
 /// The size of the adapters.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -54,9 +54,14 @@ impl Lora {
     /// Adapters for each tensor of a product inside the blocks.
     ///
     /// # Errors
-    /// As [`Queue::alloc`].
+    /// [`Error::Usage`] for a rank of 0, or above what the sum of any tensor can have; as [`Queue::alloc`].
     pub fn new(queue: &Queue, layout: &Layout, config: LoraConfig) -> Result<Self> {
         let rank = config.rank;
+        let most = layout.inner_products().map(|tensor| tensor.slot.rows.min(tensor.slot.width)).max();
+        let most = most.unwrap_or(0);
+        if !(1..=most).contains(&rank) {
+            return Err(Error::Usage(format!("LoRA rank {rank}: expected 1 to {most} for this model")));
+        }
         let mut len = 0;
         let mut place = |rows, width| Slot::after(&mut len, rows, width);
         let adapter = |tensor: &Tensor| Adapter {

@@ -6,6 +6,7 @@
 mod batch;
 mod block;
 pub mod checkpoint;
+mod config;
 pub mod data;
 mod learner;
 mod lora;
@@ -22,10 +23,11 @@ mod trainer;
 mod transformer;
 
 pub use batch::Batch;
+pub use config::TrainConfig;
 pub use learner::{Learn, Learner, LearnerConfig, Step, StepConfig};
 pub use lora::LoraConfig;
 pub use origin::Origin;
 pub use output::{Begin, Output};
 pub use run::{Event, Run, RunConfig};
-pub use trainer::{TrainConfig, Trainer};
+pub use trainer::Trainer;
 pub use transformer::{Extent, Transformer};

@@ -86,10 +86,8 @@ impl<'a> Run<'a> {
     /// # Errors
     /// Those of the steps and of `observe`; files that cannot be written.
     pub fn finish(mut self, mut observe: impl FnMut(Event) -> Result<()>) -> Result<()> {
-        match self.saved {
-            None if self.trainer.config().steps == 0 => self.save(&mut observe)?,
-            None => {}
-            Some(_) => self.go_on(&mut observe)?,
+        if self.saved.is_some() {
+            self.go_on(&mut observe)?;
         }
         while self.trainer.steps() < self.trainer.config().steps {
             self.step(&mut observe)?;

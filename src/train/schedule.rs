@@ -80,6 +80,11 @@ impl Schedule {
         Ok(Self { decay, learning_rate, min_learning_rate, warmup, steps })
     }
 
+    /// Its highest rate.
+    pub fn learning_rate(&self) -> f64 {
+        self.learning_rate
+    }
+
     /// The rate of `step`, from 1; the floor (or the constant) after the last, 0 for the state before the first where
     /// there is a warm-up.
     pub fn at(&self, step: u64) -> f64 {

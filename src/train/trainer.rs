@@ -6,69 +6,16 @@
 use std::time::Instant;
 
 use super::batch::Batch;
+use super::config::TrainConfig;
 use super::data::Loader;
 use super::learner::{Learn, Learner, LearnerConfig, StepConfig};
-use super::lora::LoraConfig;
 use super::metrics::{Evaluation, StepMetrics};
 use super::origin::Origin;
-use super::schedule::Schedule;
 use super::transformer::Extent;
 use crate::device::{Device, Queue};
 use crate::model::{Config, Dtype};
 use crate::ops::optimizer::AdamW;
 use crate::{Error, Result};
-
-/// The settings of a run.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TrainConfig {
-    /// Optimizer steps.
-    pub steps: u64,
-    /// Rows of a batch.
-    pub batch_size: usize,
-    /// Batches whose gradients make one step.
-    pub accumulate: usize,
-    /// Tokens of the longest row.
-    pub sequence_length: usize,
-    /// Learning rate by step.
-    pub schedule: Schedule,
-    /// Decay of AdamW's two moments.
-    pub betas: [f32; 2],
-    /// Added to the root of the second moment.
-    pub eps: f32,
-    /// Decay of the tensors of two or more dimensions, in units of the learning rate.
-    pub weight_decay: f32,
-    /// The largest global norm of the gradient.
-    pub clip: Option<f32>,
-    /// No loss where the model gives the target more than this probability.
-    pub truncate_above: Option<f32>,
-    /// Adapters instead of all weights.
-    pub lora: Option<LoraConfig>,
-    /// Whether activations are computed again in the backward pass.
-    pub recompute: bool,
-    /// Of the weights of a model from scratch.
-    pub seed: u64,
-}
-
-impl TrainConfig {
-    /// All weights of a model in steps of 8 rows, with AdamW as language models are usually trained.
-    pub fn new(steps: u64, sequence_length: usize, schedule: Schedule) -> Self {
-        Self {
-            steps,
-            batch_size: 8,
-            accumulate: 1,
-            sequence_length,
-            schedule,
-            betas: [0.9, 0.95],
-            eps: 1e-8,
-            weight_decay: 0.1,
-            clip: Some(1.0),
-            truncate_above: None,
-            lora: None,
-            recompute: false,
-            seed: 0,
-        }
-    }
-}
 
 /// A run in progress.
 ///
@@ -115,7 +62,7 @@ impl Trainer {
     /// Plans all memory, and reads or draws the first weights.
     ///
     /// # Errors
-    /// Tensors that are missing or do not fit; [`Error::OutOfMemory`]; rows longer than the model's positions.
+    /// Those of [`TrainConfig::check`]; tensors that are missing or do not fit; [`Error::OutOfMemory`].
     pub fn new(
         origin: Origin,
         loader: Loader,
@@ -123,11 +70,7 @@ impl Trainer {
         device: Device,
         dtype: Dtype,
     ) -> Result<Self> {
-        let limit = origin.config().max_position_embeddings;
-        if config.sequence_length > limit + 1 {
-            let length = config.sequence_length;
-            return Err(Error::Usage(format!("rows of {length} tokens: the model has {limit} positions")));
-        }
+        config.check(origin.config())?;
         let mut learner = learner(origin.config(), &config, device, dtype)?;
         start(learner.as_mut(), &origin, config.seed)?;
         Ok(Self { learner, origin, config, dtype, loader, step: 0, tokens: 0 })
@@ -181,7 +124,7 @@ impl Trainer {
         let [beta1, beta2] = self.config.betas;
         let TrainConfig { eps, weight_decay, clip, truncate_above, .. } = self.config;
         let number =
-            u32::try_from(step).map_err(|_| Error::Usage(format!("{step} steps: 2³² is the limit")))?;
+            u32::try_from(step).map_err(|_| Error::Usage(format!("step {step}: 2³² is the limit")))?;
         let learning_rate_f32 = learning_rate as f32;
         let optimizer =
             AdamW { learning_rate: learning_rate_f32, beta1, beta2, eps, weight_decay, step: number };

@@ -79,6 +79,8 @@ impl<E: Kernels> Transformer<E> {
         let attention = config.attention();
         let shape = Shape { queue, config, attention };
         let rows = queue.capacity(extent.tokens);
+        // Whole blocks of rows, as a library's products take them, exceed the bytes above.
+        let chunk = queue.capacity(chunk_rows(config.vocab_size, extent.tokens));
         let rotary = config.rope.as_ref().map(|rope| Rotary::new(rope, extent.sequence).upload(queue));
         let kept = if extent.recompute { layers.min(1) } else { layers };
         Ok(Self {
@@ -89,7 +91,7 @@ impl<E: Kernels> Transformer<E> {
             work: Work::new(&shape, rows)?,
             hidden: Matrix::new(queue, rows, c)?,
             dhidden: Matrix::new(queue, rows, c)?,
-            logits: ChunkWork::new(queue, chunk_rows(config.vocab_size, extent.tokens), config.vocab_size)?,
+            logits: ChunkWork::new(queue, chunk, config.vocab_size)?,
             losses: queue.alloc(extent.tokens)?,
             queue: queue.clone(),
             layout: Layout::new(config),

@@ -324,5 +324,5 @@ fn wrong_usage_is_told_before_anything_is_read() {
         place.run(&format!("train --data in.jsonl --output o {words}")).exits_with(2);
     }
     let words = "train --model tiny --data in.jsonl --output o --sequence-length 514 --dtype f32";
-    place.run(words).fails_with(2, &["--sequence-length 514", "512 positions"]);
+    place.run(words).fails_with(2, &["sequence length 514", "give 513 or less"]);
 }

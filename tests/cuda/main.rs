@@ -6,6 +6,7 @@ mod libraries;
 mod products;
 mod queue;
 mod rows;
+mod training;
 
 use std::env;
 use std::process::Command;

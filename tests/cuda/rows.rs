@@ -1,12 +1,16 @@
-//! A row's bits in cuBLASLt's products do not depend on its place among the rows, nor on those beside it: on the stub, and on
-//! the GPU of a machine that has one, where the library only lets one hope so.
+//! A row's bits in cuBLASLt's products do not depend on its place among the rows, nor on those beside it, and products over
+//! rows have the same bits every time: on the stub, and on the GPU of a machine that has one, where the library only lets
+//! one hope so.
 
 use half::bf16;
 use toedit::Device;
-use toedit::device::{Matrix, PRODUCT_ROWS, Queue, View};
+use toedit::device::{Layout, Matrix, PRODUCT_ROWS, Queue, View};
 use toedit::tensor::Element;
 
 use crate::{gpu, with_stub};
+
+/// Rows that gradients of weights are summed over.
+const ROWS: usize = 1031;
 
 /// Where the same row stands: in the first and other tiles of every size, and in the last wave of a GPU's work.
 const PLACES: [usize; 6] = [0, 1, 127, 128, 2047, 4095];
@@ -47,10 +51,16 @@ fn rows(width: usize, seed: u32) -> Vec<f32> {
 }
 
 /// The same row's outputs at all places, beside two sets of other rows; false where the library does not multiply.
-fn check<D: Element>(queue: &Queue, (n, k): (usize, usize), bias: bool, accumulate: bool) -> bool {
+fn check<D: Element>(
+    queue: &Queue,
+    layout: Layout,
+    (n, k): (usize, usize),
+    [bias, accumulate]: [bool; 2],
+) -> bool {
     let x = Matrix::<bf16>::new(queue, PRODUCT_ROWS, k).unwrap();
     let out = Matrix::<D>::new(queue, PRODUCT_ROWS, n).unwrap();
-    let weight = Matrix::<bf16>::upload(queue, k, &random(n * k, 2)).unwrap();
+    let width = if layout == Layout::Nt { k } else { n };
+    let weight = Matrix::<bf16>::upload(queue, width, &random(n * k, 2)).unwrap();
     let biases: Vec<D> = random(n, 3).into_iter().map(D::from_f32).collect();
     let biases = queue.upload(&biases).unwrap();
     let biases = if bias { biases.view() } else { View::none() };
@@ -58,18 +68,37 @@ fn check<D: Element>(queue: &Queue, (n, k): (usize, usize), bias: bool, accumula
     for seed in [4, 5] {
         x.view().write(queue, &rows(k, seed)).unwrap();
         out.view().write(queue, &rows(n, seed + 2)).unwrap();
-        if !queue.product(out.view(), x.view(), weight.view(), biases, accumulate).unwrap() {
+        if !queue.product(layout, x.view(), weight.view(), biases, out.view(), accumulate).unwrap() {
             return false;
         }
         found.extend(PLACES.map(|place| out.view().rows(place..place + 1).read(queue).unwrap()));
     }
     assert!(found[0].iter().all(|value| value.is_finite()));
-    let bits = |row: &[f32]| row.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
     for (i, row) in found.iter().enumerate() {
         let place = PLACES[i % PLACES.len()];
-        assert!(bits(row) == bits(&found[0]), "{n} × {k}, place {place}, {bias}, {accumulate}");
+        assert!(bits(row) == bits(&found[0]), "{layout:?}, {n} × {k}, place {place}, {bias}, {accumulate}");
     }
     true
+}
+
+/// The gradient of a weight, added twice to the same; false where the library does not multiply.
+fn check_over_rows(queue: &Queue, (n, k): (usize, usize)) -> bool {
+    let dy = Matrix::<bf16>::upload(queue, n, &random(ROWS * n, 6)).unwrap();
+    let x = Matrix::<bf16>::upload(queue, k, &random(ROWS * k, 7)).unwrap();
+    let dweight = Matrix::<f32>::new(queue, n, k).unwrap();
+    let run = || {
+        dweight.view().write(queue, &random(n * k, 8)).unwrap();
+        let done = queue.product(Layout::Tn, dy.view(), x.view(), View::none(), dweight.view(), true);
+        done.unwrap().then(|| dweight.view().read(queue).unwrap())
+    };
+    let [Some(once), Some(again)] = [run(), run()] else { return false };
+    assert!(once.iter().all(|value| value.is_finite()));
+    assert!(bits(&once) == bits(&again), "{n} × {k}");
+    true
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
 }
 
 /// The products that models have. The shapes of those that the library leaves to the kernels.
@@ -77,10 +106,13 @@ fn left(queue: &Queue, shapes: &[(usize, usize)]) -> Vec<(usize, usize)> {
     let mut left = Vec::new();
     for &shape in shapes {
         let done = [
-            check::<bf16>(queue, shape, false, false),
-            check::<bf16>(queue, shape, true, false),
-            check::<f32>(queue, shape, false, true),
-            check::<f32>(queue, shape, true, true),
+            check::<bf16>(queue, Layout::Nt, shape, [false, false]),
+            check::<bf16>(queue, Layout::Nt, shape, [true, false]),
+            check::<f32>(queue, Layout::Nt, shape, [false, true]),
+            check::<f32>(queue, Layout::Nt, shape, [true, true]),
+            check::<bf16>(queue, Layout::Nn, shape, [false, false]),
+            check::<f32>(queue, Layout::Nn, shape, [false, true]),
+            check_over_rows(queue, shape),
         ];
         left.extend(done.iter().filter(|done| !*done).map(|_| shape));
     }

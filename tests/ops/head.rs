@@ -56,6 +56,8 @@ impl<E: Scalar> Case<E> {
                 let on = self.on(queue, None);
                 on.scores.read(queue, &queue.mark().unwrap(), self.targets.len()).unwrap()
             }
+            #[cfg(not(kernels))]
+            Arm::Device(queue) => panic!("{} has no kernels", queue.device()),
         }
     }
 
@@ -70,6 +72,8 @@ impl<E: Scalar> Case<E> {
             }
             #[cfg(kernels)]
             Arm::Device(queue) => self.on(queue, None).all_logits(self.targets.len()),
+            #[cfg(not(kernels))]
+            Arm::Device(queue) => panic!("{} has no kernels", queue.device()),
         };
         assert_eq!(out.len(), self.targets.len() * stride);
         out.chunks_exact(stride).flat_map(|row| &row[..self.vocabulary()]).copied().collect()

@@ -186,18 +186,18 @@ fn columns_of_wider_matrices() {
 }
 
 /// What the model calls, by whatever computes it here.
-fn model_products<E: Kernels>(queue: &Queue) {
-    let case = Case::new::<E>(Layout::Nt, [50, 72, 40]);
+fn model_products<E: Kernels>(queue: &Queue, layout: Layout) {
+    let case = Case::new::<E>(layout, [50, 72, 40]);
     let (a, b) = (case.a::<E>(queue), case.b::<E>(queue));
     let bias = BiasBuffers::upload(queue, &case.bias).unwrap();
     let out = arms::output::<E>(queue, 50, 72);
-    product(queue, a.view(), b.view(), Some(bias.view()), out.view()).unwrap();
+    product(queue, layout, a.view(), b.view(), Some(bias.view()), out.view()).unwrap();
     let expected = case.expected(&case.bias, &[]);
     tolerance::assert_within("product", arms::read(queue, &out), &expected, tolerance::stored::<E>(40, 2));
 
     let start = samples::values::<f32>(7, 50 * 72);
     let out = arms::upload::<f32>(queue, 72, &start);
-    product_add(queue, a.view(), b.view(), Some(bias.view()), out.view()).unwrap();
+    product_add(queue, layout, a.view(), b.view(), Some(bias.view()), out.view()).unwrap();
     let expected = case.expected(&case.bias, &start);
     tolerance::assert_within("sum", arms::read(queue, &out), &expected, tolerance::sum(40));
 }
@@ -205,8 +205,10 @@ fn model_products<E: Kernels>(queue: &Queue) {
 #[test]
 fn products_of_the_model_are_the_oracle() {
     for queue in arms::queues() {
-        model_products::<f32>(&queue);
-        model_products::<bf16>(&queue);
+        for layout in [Layout::Nt, Layout::Nn, Layout::Tn] {
+            model_products::<f32>(&queue, layout);
+            model_products::<bf16>(&queue, layout);
+        }
     }
 }
 
@@ -215,7 +217,7 @@ fn no_rows_give_nothing() {
     for queue in arms::queues() {
         let case = Case::new::<f32>(Layout::Nt, [3, 5, 7]);
         let (a, b, out) = (case.a::<f32>(&queue), case.b::<f32>(&queue), arms::output::<f32>(&queue, 3, 5));
-        product(&queue, a.first(0), b.view(), None, out.first(0)).unwrap();
+        product(&queue, Layout::Nt, a.first(0), b.view(), None, out.first(0)).unwrap();
         assert!(arms::read(&queue, &out).iter().all(|x| x.is_nan()));
     }
 }

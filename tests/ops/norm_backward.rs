@@ -269,3 +269,15 @@ proptest! {
         arms::queues().iter().for_each(|queue| check_all(queue, case));
     }
 }
+
+#[test]
+#[should_panic(expected = "scratch of")]
+fn too_little_scratch_panics() {
+    let queue = Queue::open(toedit::Device::Cpu).unwrap();
+    let (rows, d) = (33, 8);
+    let [x, dy, dx] = [(); 3].map(|()| arms::upload::<f32>(&queue, d, &vec![1.0; rows * d]));
+    let scratch = queue.alloc(Norm::scratch(rows, d) - 1).unwrap();
+    let gradient = NormGradient { weight: None, bias: None, scratch: scratch.view() };
+    let norm = Norm::<View<'_, f32>> { kind: Rms, eps: EPS, weight: None, bias: None };
+    norm.backward_on(&queue, x.view(), dy.view(), dx.view(), gradient).unwrap();
+}

@@ -77,7 +77,7 @@ fn records(file: &[u8]) -> Vec<&[u8]> {
     let word = |bytes: &[u8]| u32::from_le_bytes(bytes.try_into().unwrap());
     let masked = |data: &[u8]| {
         let crc = crc32c(data);
-        ((crc >> 15) | (crc << 17)).wrapping_add(0xa282_ead8)
+        crc.rotate_right(15).wrapping_add(0xa282_ead8)
     };
     while !rest.is_empty() {
         assert_eq!(word(&rest[8..12]), masked(&rest[..8]));

@@ -185,10 +185,27 @@ fn rows_alone_carry_loss_where_responses_do() {
     assert_eq!(found[1].targets, [no, no, no, no, 11, no, 13]);
     assert_eq!(found[2], found[0], "a token alone is no row");
     let documents = DataConfig { packing: Packing::Documents, ..only.clone() };
-    let targets: Vec<_> = rows(&load(&documents), 0..4).into_iter().map(|row| row.targets).collect();
-    assert_eq!(targets, [vec![no, 3, 4, no], vec![7], vec![no, no], vec![no, 13, no]]);
+    let loaded = load(&documents);
+    let targets: Vec<_> = rows(&loaded, 0..3).into_iter().map(|row| row.targets).collect();
+    assert_eq!(targets, [vec![no, 3, 4, no], vec![7], vec![no, 13, no]]);
+    assert_eq!(loaded.rows_per_epoch(), 3, "a document without a response is no row");
+    assert_eq!(loaded.left_out(), LeftOut { documents: 1, tokens: 3 });
     let everything = load(&DataConfig { response_only: false, ..documents });
     assert_eq!(everything.row(0).unwrap().targets, [2, 3, 4, 5]);
+}
+
+#[test]
+fn responses_that_nothing_predicts_are_refused() {
+    let folder = TempDir::new().unwrap();
+    let mut writer = TokenWriter::create(folder.path(), WriterConfig::new(100, Some(EOS)), false).unwrap();
+    writer.push(&[1, 2, 3], Some(&[0..1])).unwrap();
+    writer.finish().unwrap();
+    for packing in [Packing::Concatenate, Packing::Documents] {
+        let shards = TokenShards::open(folder.path()).unwrap();
+        let config = DataConfig { response_only: true, ..config(8, packing, false) };
+        let message = Loader::new(vec![Source { shards, weight: None }], &config).unwrap_err().to_string();
+        assert!(message.contains("no row has a token of a response"), "{message}");
+    }
 }
 
 #[test]

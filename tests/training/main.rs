@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod config;
 mod data;
 mod golden;
 mod runs;

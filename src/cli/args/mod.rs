@@ -17,7 +17,6 @@ pub use info::InfoArgs;
 pub use revert::RevertArgs;
 pub use score::ScoreArgs;
 pub use shared::default_threads;
-pub use shared::{BosArg, CommonArgs, LogFormat, ModelArgs, RunArgs, WindowArgs};
+pub use shared::{BosArg, CommonArgs, LogFormat, ModelArgs, RunArgs, WindowArgs, pool};
 pub use tokenize::TokenizeArgs;
 pub use train::{OptimizerArgs, PackingArg, ScheduleArg, TrainArgs};
-pub use values::DtypeArg;

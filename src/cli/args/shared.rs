@@ -5,9 +5,13 @@ use std::path::PathBuf;
 use std::thread::available_parallelism;
 
 use clap::{Args, ValueEnum};
+use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::values::{DeviceArg, DtypeArg, at_least, between};
 use crate::data::{DEFAULT_MAX_DOCUMENT_BYTES, ReadOptions};
+use crate::device::Device;
+use crate::model::Dtype;
+use crate::train::data::Bos;
 use crate::{Error, Result};
 
 /// The model that scores and resamples.
@@ -35,19 +39,35 @@ pub struct RunArgs {
     /// Threads [default: the processors that the process may use]
     #[arg(long, value_name = "N", value_parser = at_least(1))]
     pub threads: Option<usize>,
-    /// Tokens worked on at a time, up to 16777216; results do not depend on it
-    #[arg(long, value_name = "N", value_parser = between(1, 1 << 24))]
-    pub batch_tokens: Option<usize>,
     /// Seed of all that is random
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
 }
 
 impl RunArgs {
-    /// The number of threads to use.
-    pub fn thread_count(&self) -> usize {
-        self.threads.unwrap_or_else(default_threads)
+    /// The device and the type of its products.
+    ///
+    /// # Errors
+    /// A device that this build does not know.
+    pub fn place(&self) -> Result<(Device, Dtype)> {
+        let device: Device = self.device.to_string().parse()?;
+        let dtype = match self.dtype {
+            DtypeArg::Auto => Dtype::auto(device),
+            DtypeArg::F32 => Dtype::F32,
+            DtypeArg::Bf16 => Dtype::Bf16,
+        };
+        Ok((device, dtype))
     }
+}
+
+/// As many threads as asked for.
+///
+/// # Errors
+/// The system's.
+pub fn pool(threads: Option<usize>) -> Result<ThreadPool> {
+    let threads = threads.unwrap_or_else(default_threads);
+    let pool = ThreadPoolBuilder::new().num_threads(threads).build();
+    pool.map_err(|error| Error::Usage(format!("{threads} threads: {error}")))
 }
 
 /// The processors that the process may use; 1 where the system does not say.
@@ -71,6 +91,9 @@ pub struct WindowArgs {
     /// Beginning-of-sequence token; auto does what the tokenizer does by itself
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = BosArg::Auto)]
     pub bos: BosArg,
+    /// Tokens worked on at a time, up to 16777216; results do not depend on it
+    #[arg(long, value_name = "N", value_parser = between(1, 1 << 24), help_heading = "Run")]
+    pub batch_tokens: Option<usize>,
 }
 
 /// Whether a beginning-of-sequence token stands before each document.
@@ -82,6 +105,16 @@ pub enum BosArg {
     Always,
     /// Before none.
     Never,
+}
+
+impl From<BosArg> for Bos {
+    fn from(arg: BosArg) -> Self {
+        match arg {
+            BosArg::Auto => Self::Auto,
+            BosArg::Always => Self::Always,
+            BosArg::Never => Self::Never,
+        }
+    }
 }
 
 /// What to read.

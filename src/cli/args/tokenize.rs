@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::shared::{BosArg, CommonArgs, InputArgs, Missing, OutputArgs, default_threads};
+use super::shared::{BosArg, CommonArgs, InputArgs, Missing, OutputArgs};
 use super::values::at_least;
 use crate::Result;
 use crate::data::ReadOptions;
@@ -56,11 +56,6 @@ impl TokenizeArgs {
         let options = self.input.read_options();
         let text_field = self.records.response_field.clone().unwrap_or(options.text_field);
         ReadOptions { text_field, ..options }
-    }
-
-    /// The number of threads to use.
-    pub fn thread_count(&self) -> usize {
-        self.threads.unwrap_or_else(default_threads)
     }
 
     /// Checks that everything needed was given.

@@ -50,7 +50,7 @@ pub struct LearnerArgs {
     #[arg(long, value_name = "DIR", conflicts_with = "model")]
     pub tokenizer: Option<PathBuf>,
     /// Train adapters of this rank on all products inside the blocks instead of all weights; merged when saved
-    #[arg(long, value_name = "R", value_parser = at_least(1))]
+    #[arg(long, value_name = "R", value_parser = at_least(1), conflicts_with = "config_json")]
     pub lora_rank: Option<usize>,
     /// Over the rank, the factor of what adapters add [default: twice the rank]
     #[arg(long, value_name = "A", value_parser = positive, requires = "lora_rank")]

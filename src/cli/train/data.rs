@@ -2,27 +2,23 @@
 
 use std::path::{Path, PathBuf};
 
-use super::super::args::{BosArg, PackingArg, TrainArgs};
+use super::super::args::{PackingArg, TrainArgs};
 use super::super::progress::{Mode, Progress};
 use super::{tokens_folder, warn};
 use crate::data::Inputs;
-use crate::data::tokens::{DEFAULT_SHARD_TOKENS, TokenShards};
+use crate::data::tokens::{DEFAULT_SHARD_TOKENS, Manifest, TokenShards};
 use crate::train::Origin;
 use crate::train::data::{
-    Bos, DataConfig, Encoder, Loader, Packing, Source, TokenizeConfig, Vocabulary, tokenize_into,
+    DataConfig, Encoder, Loader, Packing, Source, TokenizeConfig, Vocabulary, tokenize_into,
 };
 use crate::{Error, Result};
-
-/// The longest rows that are made unless more is asked for.
-const SEQUENCE_LENGTH: usize = 1024;
 
 /// What a run learns from, and what it is measured on.
 pub struct TrainData {
     pub train: Loader,
     pub held_out: Option<Loader>,
-    pub sequence_length: usize,
-    /// The folders of the tokens that are learnt from.
-    pub folders: Vec<PathBuf>,
+    /// What identifies the tokens that are learnt from.
+    pub hashes: Vec<String>,
 }
 
 /// What all inputs are read with.
@@ -43,24 +39,18 @@ impl TrainData {
     pub fn open(
         args: &TrainArgs,
         origin: &Origin,
+        sequence_length: usize,
         output: &Path,
         mode: Mode,
         stop: &dyn Fn() -> Result<()>,
     ) -> Result<Self> {
         let folder = origin.folder().or(origin.config_path().parent()).unwrap_or(Path::new("."));
         let vocabulary = Vocabulary::with_config(folder, origin.config())?;
-        let bos = match args.records.bos {
-            BosArg::Auto => Bos::Auto,
-            BosArg::Always => Bos::Always,
-            BosArg::Never => Bos::Never,
-        };
-        let encoder = Encoder::new(&vocabulary, bos, args.records.prompt_field.clone())?;
+        let encoder = Encoder::new(&vocabulary, args.records.bos.into(), args.records.prompt_field.clone())?;
         let reader = Reader { args, vocabulary: &vocabulary, encoder, output, mode, stop };
-        let longest = origin.config().max_position_embeddings;
-        let sequence_length = args.data.sequence_length.unwrap_or(longest.min(SEQUENCE_LENGTH));
         let config = data_config(args, sequence_length, vocabulary.eos);
         let shards = reader.shards("train", &args.data.data)?;
-        let folders = shards.iter().map(|shards| shards.folder().to_owned()).collect();
+        let hashes = shards.iter().map(|shards| shards.manifest().content_hash()).collect();
         let weight = |index: usize| args.data.data_weight.get(index).copied();
         let sources = shards.into_iter().enumerate();
         let sources = sources.map(|(index, shards)| Source { shards, weight: weight(index) }).collect();
@@ -74,7 +64,7 @@ impl TrainData {
                 Some(Loader::new(sources, &DataConfig { shuffle: false, ..config })?)
             }
         };
-        Ok(Self { train, held_out, sequence_length, folders })
+        Ok(Self { train, held_out, hashes })
     }
 }
 
@@ -97,14 +87,28 @@ fn tell_left_out(mode: Mode, loader: &Loader) {
     let left = loader.left_out();
     if left.tokens > 0 || left.documents > 0 {
         let (documents, tokens) = (left.documents, left.tokens);
-        warn(
-            mode,
-            &format!("{documents} documents are too short to train on; {tokens} tokens are in no row"),
-        );
+        warn(mode, &format!("{documents} documents have nothing to train on; {tokens} tokens are in no row"));
     }
 }
 
 impl Reader<'_> {
+    /// Whether ready-made tokens are this model's.
+    fn check(&self, manifest: &Manifest) -> Result<(), String> {
+        let (found, expected) = (manifest.vocab_size, self.vocabulary.size);
+        if found > expected {
+            return Err(format!("tokens of a vocabulary of {found}, the model has {expected}"));
+        }
+        match (&manifest.tokenizer_hash, &self.vocabulary.tokenizer_hash) {
+            (Some(theirs), Some(ours)) if theirs != ours => {
+                let (whose, ours) = (&manifest.tokenizer, &self.vocabulary.name);
+                Err(format!(
+                    "tokens of the tokenizer of {whose}, which is not that of {ours}: tokenize again"
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn shards(&self, kind: &str, paths: &[PathBuf]) -> Result<Vec<TokenShards>> {
         paths
             .iter()
@@ -116,11 +120,7 @@ impl Reader<'_> {
     fn open(&self, path: &Path, folder: PathBuf) -> Result<TokenShards> {
         if TokenShards::is_folder(path) {
             let shards = TokenShards::open(path)?;
-            let (found, expected) = (shards.manifest().vocab_size, self.vocabulary.size);
-            if found > expected {
-                let reason = format!("tokens of a vocabulary of {found}, the model has {expected}");
-                return Err(Error::file(path, reason));
-            }
+            self.check(shards.manifest()).map_err(|reason| Error::file(path, reason))?;
             return Ok(shards);
         }
         let inputs = Inputs::expand(std::slice::from_ref(&path.to_owned()))?;

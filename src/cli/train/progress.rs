@@ -1,7 +1,7 @@
 //! How far a training run is.
 
 use std::cell::Cell;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -113,6 +113,7 @@ impl TrainProgress {
     fn seconds_left(&self, step: u64) -> u64 {
         let Some((begin, first)) = self.begin.get() else { return 0 };
         let each = begin.elapsed().div_f64((step - first).max(1) as f64);
-        Duration::from_secs_f64(each.as_secs_f64() * self.steps.saturating_sub(step) as f64).as_secs()
+        // A cast saturates.
+        (each.as_secs_f64() * self.steps.saturating_sub(step) as f64) as u64
     }
 }

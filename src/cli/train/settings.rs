@@ -7,39 +7,35 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::super::args::{OptimizerArgs, ScheduleArg, TrainArgs};
 use super::data::TrainData;
-use crate::data::tokens::MANIFEST;
 use crate::device::Device;
 use crate::model::Dtype;
+use crate::ops::simd::instruction_sets;
 use crate::train::schedule::{DEFAULT_DECAY_SHARE, Decay, Schedule};
 use crate::train::{LoraConfig, Origin, TrainConfig};
 use crate::{Error, Result};
 
-/// The trainer's settings; steps and warm-up from the data where they are not given.
+/// The longest rows that are made unless more is asked for.
+const SEQUENCE_LENGTH: usize = 1024;
+
+/// The trainer's settings before its data are known: with as many steps as there may be, where none are given.
 ///
 /// # Errors
-/// [`Error::Usage`] for settings that contradict each other.
-pub fn train_config(args: &TrainArgs, origin: &Origin, data: &TrainData) -> Result<TrainConfig> {
+/// [`Error::Usage`] for settings that contradict each other or the model.
+pub fn train_config(args: &TrainArgs, origin: &Origin) -> Result<TrainConfig> {
     let optimizer = &args.optimizer;
-    let rows = (optimizer.batch_size * optimizer.accumulate) as f64;
-    let epochs = optimizer.epochs.unwrap_or(1.0);
-    let by_epochs = || (data.train.rows_per_epoch() as f64 * epochs / rows).ceil().max(1.0) as u64;
-    let steps = optimizer.steps.map_or_else(by_epochs, |steps| steps as u64);
+    let seed = args.run.seed;
     let lora = args.learner.lora_rank.map(|rank| LoraConfig {
         rank,
         alpha: args.learner.lora_alpha.unwrap_or(2.0 * rank as f64) as f32,
-        seed: args.run.seed,
+        seed,
     });
-    let seed = args.run.seed;
-    let limit = origin.config().max_position_embeddings;
-    if data.sequence_length > limit + 1 {
-        let length = data.sequence_length;
-        return Err(Error::Usage(format!("--sequence-length {length}: the model has {limit} positions")));
-    }
-    Ok(TrainConfig {
+    let steps = optimizer.steps.map_or(u64::from(u32::MAX), |steps| steps as u64);
+    let (_, longest) = origin.config().context();
+    let config = TrainConfig {
         steps,
         batch_size: optimizer.batch_size,
         accumulate: optimizer.accumulate,
-        sequence_length: data.sequence_length,
+        sequence_length: args.data.sequence_length.unwrap_or(longest.min(SEQUENCE_LENGTH)),
         schedule: schedule(optimizer, steps)?,
         betas: optimizer.betas.map(|beta| beta as f32),
         eps: optimizer.eps as f32,
@@ -49,7 +45,25 @@ pub fn train_config(args: &TrainArgs, origin: &Origin, data: &TrainData) -> Resu
         lora,
         recompute: args.learner.recompute,
         seed,
-    })
+    };
+    config.check(origin.config())?;
+    Ok(config)
+}
+
+/// The same with the steps that the data give, where none are given.
+///
+/// # Errors
+/// [`Error::Usage`] for a warm-up of more steps than there are.
+pub fn with_data(config: TrainConfig, args: &OptimizerArgs, data: &TrainData) -> Result<TrainConfig> {
+    if args.steps.is_some() {
+        return Ok(config);
+    }
+    let rows = data.train.rows_per_epoch() as f64 * args.epochs.unwrap_or(1.0);
+    let steps = (rows / config.batch_size as f64 / config.accumulate as f64).ceil().max(1.0) as u64;
+    if steps > config.steps {
+        return Err(Error::Usage(format!("{steps} steps in all epochs: expected at most {}", config.steps)));
+    }
+    Ok(TrainConfig { steps, schedule: schedule(args, steps)?, ..config })
 }
 
 fn schedule(args: &OptimizerArgs, steps: u64) -> Result<Schedule> {
@@ -74,19 +88,20 @@ pub fn record(
     config: &TrainConfig,
     (device, dtype): (Device, Dtype),
 ) -> Result<Map<String, Value>> {
+    // What else the sums' order, hence the last bits, depends on.
     let device = match device {
         Device::Cuda(_) => "cuda".to_owned(),
-        other => other.to_string(),
+        other => format!("{other} {}", instruction_sets().join(" ")).trim_end().to_owned(),
     };
     let read = |path: &std::path::Path| fs::read(path).map_err(|error| Error::io(path, error));
-    let tokens = data.folders.iter().map(|folder| Ok(hash(&read(&folder.join(MANIFEST))?)));
     let model = match origin.checkpoint() {
         Some(checkpoint) => format!("{:016x}", checkpoint.fingerprint()?),
         None => format!("scratch-{}", hash(&read(origin.config_path())?)),
     };
     let settings = json!({
+        "version": env!("CARGO_PKG_VERSION"),
         "model": model,
-        "data": tokens.collect::<Result<Vec<String>>>()?,
+        "data": data.hashes,
         "data_weight": args.data.data_weight,
         "packing": format!("{:?}", args.data.packing).to_lowercase(),
         "shuffle": !args.data.no_shuffle,

@@ -69,7 +69,7 @@ pub fn report(args: &TrainArgs, trainer: &Trainer, facts: Facts) -> Result<()> {
         config: trainer.origin().config_path().display().to_string(),
         output: facts.folder.display().to_string(),
         device: trainer.learner().queue().device().to_string(),
-        threads: args.run.thread_count(),
+        threads: rayon::current_num_threads(),
         settings: facts.settings,
         weights: trainer.learner().layout().elements(),
         documents: facts.documents,

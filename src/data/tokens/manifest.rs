@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::{TOKENS, shard_file};
 use crate::model::folder::read_small;
@@ -36,6 +37,8 @@ pub struct Manifest {
     pub separators: u64,
     /// Whose tokenizer made the ids.
     pub tokenizer: String,
+    /// A hash of that tokenizer's file, where known.
+    pub tokenizer_hash: Option<String>,
     /// Of all that the tokens depend on, where known.
     pub fingerprint: Option<String>,
     /// Whether some tokens carry no loss.
@@ -55,6 +58,8 @@ pub struct ShardEntry {
     pub tokens: u64,
     /// Runs of tokens that carry loss; null where all do.
     pub spans: Option<u64>,
+    /// xxh3 of its documents in order: ids, ends, and the runs that carry loss.
+    pub hash: String,
 }
 
 impl Manifest {
@@ -70,6 +75,7 @@ impl Manifest {
             eos_token_id,
             separators: 0,
             tokenizer: String::new(),
+            tokenizer_hash: None,
             fingerprint: None,
             response_spans: false,
             shards: Vec::new(),
@@ -93,6 +99,13 @@ impl Manifest {
             serde_json::from_slice(&bytes).map_err(|error| Error::file(&path, error.to_string()))?;
         manifest.check().map_err(|reason| Error::file(&path, reason))?;
         Ok(manifest)
+    }
+
+    /// A hash of what is trained on: the documents, wherever they came from.
+    pub fn content_hash(&self) -> String {
+        let content = (self.vocab_size, self.eos_token_id, &self.shards);
+        let json = serde_json::to_vec(&content).expect("a manifest is plain data");
+        format!("{:016x}", xxh3_64(&json))
     }
 
     fn check(&self) -> Result<(), String> {

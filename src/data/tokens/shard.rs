@@ -103,7 +103,6 @@ impl Shard {
 
     /// Appends the runs within `range` that carry loss, moved so that the range begins at `base`.
     pub fn loss(&self, range: Range<u64>, base: usize, out: &mut Vec<Range<usize>>) {
-        let count = self.span_count();
         let mut add = |run: Range<u64>| {
             let place =
                 |position: u64| (position.clamp(range.start, range.end) - range.start) as usize + base;
@@ -118,8 +117,19 @@ impl Shard {
         if self.spans.is_none() {
             return add(range.clone());
         }
+        self.spans_in(&range).for_each(add);
+    }
+
+    /// Whether a token of `range` carries loss.
+    pub fn has_loss(&self, range: &Range<u64>) -> bool {
+        !range.is_empty() && (self.spans.is_none() || self.spans_in(range).next().is_some())
+    }
+
+    /// The runs that reach into `range`.
+    fn spans_in(&self, range: &Range<u64>) -> impl Iterator<Item = Range<u64>> {
+        let (count, end) = (self.span_count(), range.end);
         let first = first_not(count, |number| self.span(number).end <= range.start);
-        (first..count).map(|number| self.span(number)).take_while(|run| run.start < range.end).for_each(add);
+        (first..count).map(|number| self.span(number)).take_while(move |run| run.start < end)
     }
 
     fn span_count(&self) -> u64 {

@@ -142,6 +142,14 @@ impl TokenShards {
         }
     }
 
+    /// Whether a token of `range` carries loss.
+    ///
+    /// # Panics
+    /// Where the range does not lie within the stream.
+    pub fn has_loss(&self, range: Range<u64>) -> bool {
+        self.parts(range).any(|(shard, part)| shard.has_loss(&part))
+    }
+
     /// The id at `position` of the stream, whatever it is.
     ///
     /// # Panics

@@ -4,6 +4,8 @@ use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use xxhash_rust::xxh3::Xxh3;
+
 use super::manifest::{MANIFEST, Manifest, ShardEntry};
 use super::{ENDS, SPANS, TOKENS, shard_file};
 use crate::data::Sink;
@@ -23,6 +25,8 @@ pub struct WriterConfig {
     pub shard_tokens: u64,
     /// Whose tokenizer made the ids.
     pub tokenizer: String,
+    /// A hash of that tokenizer's file, where known.
+    pub tokenizer_hash: Option<String>,
     /// Of all that the tokens depend on, so that finished shards can be known again.
     pub fingerprint: Option<String>,
 }
@@ -30,8 +34,14 @@ pub struct WriterConfig {
 impl WriterConfig {
     /// Shards of the usual size.
     pub fn new(vocab_size: u32, eos: Option<u32>) -> Self {
-        let (tokenizer, fingerprint) = (String::new(), None);
-        Self { vocab_size, eos, shard_tokens: DEFAULT_SHARD_TOKENS, tokenizer, fingerprint }
+        Self {
+            vocab_size,
+            eos,
+            shard_tokens: DEFAULT_SHARD_TOKENS,
+            tokenizer: String::new(),
+            tokenizer_hash: None,
+            fingerprint: None,
+        }
     }
 }
 
@@ -78,6 +88,7 @@ impl TokenWriter {
         let sink = Sink::create(&folder.join(MANIFEST), overwrite)?;
         let mut manifest = Manifest::new(config.vocab_size, config.eos);
         manifest.tokenizer = config.tokenizer;
+        manifest.tokenizer_hash = config.tokenizer_hash;
         manifest.fingerprint = config.fingerprint;
         let shard_tokens = config.shard_tokens.max(1);
         let folder = folder.to_owned();
@@ -201,6 +212,7 @@ struct ShardWriter {
     spans: Option<Sink>,
     spans_path: PathBuf,
     bytes: Vec<u8>,
+    hash: Xxh3,
 }
 
 impl ShardWriter {
@@ -210,8 +222,9 @@ impl ShardWriter {
         let tokens = Sink::create(&folder.join(&file), true)?;
         let ends = Sink::create(&folder.join(shard_file(number, ENDS)), true)?;
         let spans_path = folder.join(shard_file(number, SPANS));
-        let entry = ShardEntry { file, documents: 0, tokens: 0, spans: None };
-        Ok(Self { entry, bytes_per_token, tokens, ends, spans: None, spans_path, bytes: Vec::new() })
+        let entry = ShardEntry { file, documents: 0, tokens: 0, spans: None, hash: String::new() };
+        let (spans, bytes, hash) = (None, Vec::new(), Xxh3::new());
+        Ok(Self { entry, bytes_per_token, tokens, ends, spans, spans_path, bytes, hash })
     }
 
     fn push(&mut self, ids: &[u32], loss: Option<&[Range<usize>]>) -> Result<()> {
@@ -221,10 +234,13 @@ impl ShardWriter {
             2 => ids.iter().for_each(|&id| self.bytes.extend_from_slice(&(id as u16).to_le_bytes())),
             _ => ids.iter().for_each(|&id| self.bytes.extend_from_slice(&id.to_le_bytes())),
         }
+        self.hash.update(&self.bytes);
         self.tokens.write(&self.bytes)?;
         self.entry.documents += 1;
         self.entry.tokens += ids.len() as u64;
-        self.ends.write(&self.entry.tokens.to_le_bytes())
+        let end = self.entry.tokens.to_le_bytes();
+        self.hash.update(&end);
+        self.ends.write(&end)
     }
 
     fn push_loss(&mut self, len: usize, loss: Option<&[Range<usize>]>) -> Result<()> {
@@ -249,13 +265,16 @@ impl ShardWriter {
     fn push_span(&mut self, span: Range<u64>) -> Result<()> {
         if let (Some(sink), Some(count), false) = (&mut self.spans, &mut self.entry.spans, span.is_empty()) {
             *count += 1;
-            sink.write(&span.start.to_le_bytes())?;
-            sink.write(&span.end.to_le_bytes())?;
+            for bound in [span.start, span.end].map(u64::to_le_bytes) {
+                self.hash.update(&bound);
+                sink.write(&bound)?;
+            }
         }
         Ok(())
     }
 
-    fn finish(self, folder: &Path, number: usize) -> Result<ShardEntry> {
+    fn finish(mut self, folder: &Path, number: usize) -> Result<ShardEntry> {
+        self.entry.hash = format!("{:016x}", self.hash.digest());
         match self.spans {
             Some(spans) => spans.finish()?,
             None => drop(remove(&folder.join(shard_file(number, SPANS)))?),

@@ -2,7 +2,8 @@
 //!
 //! A row's bits must not depend on the batch that it is in. So every call computes [`PRODUCT_ROWS`] rows, by an algorithm
 //! that is chosen once for each shape and never splits a sum over k. The library promises no more than that; what it does
-//! on a GPU, `tests/cuda/rows.rs` finds out.
+//! on a GPU, `tests/cuda/rows.rs` finds out. Gradients of weights are sums over the rows of a batch, so there is no such
+//! promise to keep: a call computes all of one, and may split its sum, if its parts are added in the same order in every run.
 //!
 //! The price is latency: a text of 20 tokens costs as much as [`PRODUCT_ROWS`]. Where single texts are scored as they
 //! come, rather than corpora, the kernels are faster: set `TOEDIT_CUBLAS=0`.
@@ -22,11 +23,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cudarc::cublaslt::result::{self, CublasError};
 use cudarc::cublaslt::sys::{self, cublasLtMatmulDescAttributes_t as Attribute, cudaDataType};
 
-use self::algorithm::{Algorithm, Choice, is_sound};
-use self::descriptors::{Description, Layout, Preferences};
+use self::algorithm::{Algorithm, Choice, is_sound, reductions};
+use self::descriptors::{Columns, Description, Preferences};
 use super::Allocation;
 use super::context::Context;
 use super::stream::Stream;
+use crate::device::Layout;
 use crate::device::driver::{Operand, PRODUCT_ROWS, Product};
 use crate::{Error, Result};
 
@@ -38,8 +40,10 @@ const VERSION: usize = 120_000;
 const WORKSPACE: usize = 32 << 20;
 /// Bytes that every row starts on a multiple of.
 const ALIGNMENT: u32 = 16;
-/// Algorithms to choose from: the fastest that does not split k.
+/// Algorithms to choose from: the fastest that keeps its bits.
 const CANDIDATES: usize = 16;
+/// Plans that are kept. A model has tens of shapes, but gradients of weights have one for every size of a batch.
+const PLANS: usize = 1024;
 
 /// All functions of the library that this crate calls. cudarc panics where it misses one.
 const FUNCTIONS: [&str; 14] = [
@@ -75,12 +79,15 @@ unsafe impl Sync for CublasLt {}
 /// All that the choice of an algorithm may depend on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Shape {
+    layout: Layout,
+    /// Rows that a call computes.
+    m: usize,
     n: usize,
     k: usize,
     strides: [usize; 3],
     bf16: [bool; 2],
     bias: bool,
-    /// Whether whole blocks of rows fit the operands.
+    /// Whether the operands have room for the call's rows, and start where the library wants it.
     fits: bool,
 }
 
@@ -105,6 +112,10 @@ impl CublasLt {
     pub fn run(&self, stream: &Stream, product: &Product) -> Result<bool> {
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         let shape = Shape::of(product);
+        if plans.len() >= PLANS && !plans.contains_key(&shape) {
+            // A shape that comes again gets the same plan again.
+            plans.clear();
+        }
         let plan = match plans.entry(shape) {
             Entry::Occupied(planned) => planned.into_mut(),
             Entry::Vacant(place) => place.insert(self.plan(&shape)?),
@@ -115,13 +126,14 @@ impl CublasLt {
                 plan.description.set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias.0)
             })?;
         }
-        for row in (0..product.rows).step_by(PRODUCT_ROWS) {
+        for row in (0..product.m).step_by(shape.m) {
             self.multiply(plan, stream, product, row)?;
         }
         Ok(true)
     }
 
-    /// Computes [`PRODUCT_ROWS`] rows from `row` on. The library counts in columns: Dᵀ = B·Aᵀ.
+    /// Computes the rows of D of one call from `row` on. Its rows of A are the same, or, of a transposed A, all: there is but
+    /// one call, from row 0 on.
     fn multiply(&self, plan: &Plan, stream: &Stream, product: &Product, row: usize) -> Result<()> {
         let (alpha, beta) = (1.0f32, if product.accumulate { 1.0f32 } else { 0.0 });
         let d = place(&product.d, row);
@@ -153,7 +165,7 @@ impl CublasLt {
     fn plan(&self, shape: &Shape) -> Result<Option<Plan>> {
         let own = |reason: &str| tracing::debug!("{shape}: own kernel: {reason}");
         if !shape.fits {
-            own("no room for whole blocks of rows, or rows that do not start on 16 bytes");
+            own("nothing to sum, no room for whole blocks of rows, or rows that do not start on 16 bytes");
             return Ok(None);
         }
         match self.context.call(format_args!("cuBLASLt"), || Ok(self.choose(shape)))? {
@@ -162,7 +174,7 @@ impl CublasLt {
                 Ok(Some(plan))
             }
             Ok(None) => {
-                own("cuBLASLt has no algorithm that sums over k in one piece");
+                own("cuBLASLt has no algorithm that keeps its bits");
                 Ok(None)
             }
             // The library may fail for a shape; an error of the GPU itself shows in the kernel's call.
@@ -174,21 +186,26 @@ impl CublasLt {
     }
 
     fn choose(&self, shape: &Shape) -> Result<Option<Plan>, CublasError> {
-        let Shape { n, k, strides: [a, b, d], bf16: [in_bf16, out_bf16], .. } = *shape;
+        let Shape { layout, m, n, k, strides: [a, b, d], bf16: [in_bf16, out_bf16], .. } = *shape;
         let (input, output) = (kind(in_bf16), kind(out_bf16));
-        let description = Description::new(output, shape.bias)?;
-        let a = Layout::new(input, k, PRODUCT_ROWS, a)?;
-        let b = Layout::new(input, k, n, b)?;
-        let d = Layout::new(output, n, PRODUCT_ROWS, d)?;
-        let found = match self.algorithms(&description, [&a, &b, &d]) {
+        let description = Description::new(layout, output, shape.bias)?;
+        let [a_rows, b_rows] = match layout {
+            Layout::Nt => [(m, k), (n, k)],
+            Layout::Nn => [(m, k), (k, n)],
+            Layout::Tn => [(k, m), (k, n)],
+        };
+        let a = Columns::new(input, a_rows, a)?;
+        let b = Columns::new(input, b_rows, b)?;
+        let d = Columns::new(output, (m, n), d)?;
+        let found = match self.algorithms(layout, &description, [&a, &b, &d]) {
             Err(CublasError(sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED)) => Vec::new(),
             result => result?,
         };
-        let algorithm = found.iter().copied().find(is_sound);
+        let algorithm = found.iter().copied().find(|algorithm| is_sound(algorithm, layout));
         if algorithm.is_none() && !found.is_empty() {
             let refused: Vec<_> = found.iter().map(|algorithm| Choice(algorithm).to_string()).collect();
             tracing::warn!(
-                "{shape}: own kernel, as all of cuBLASLt's algorithms look as if they split k: {}",
+                "{shape}: own kernel, as none of cuBLASLt's algorithms looks as if it kept its bits: {}",
                 refused.join("; ")
             );
         }
@@ -198,10 +215,11 @@ impl CublasLt {
     /// Algorithms that the workspace is enough for, the fastest by the library's own estimate first.
     fn algorithms(
         &self,
+        layout: Layout,
         description: &Description,
-        [a, b, d]: [&Layout; 3],
+        [a, b, d]: [&Columns; 3],
     ) -> Result<Vec<Algorithm>, CublasError> {
-        let preferences = Preferences::new()?;
+        let preferences = Preferences::new(reductions(layout))?;
         // SAFETY: plain data without a value that is invalid; entries past `count` are not read.
         let mut found: [sys::cublasLtMatmulHeuristicResult_t; CANDIDATES] = unsafe { std::mem::zeroed() };
         let mut count = 0;
@@ -242,18 +260,20 @@ impl Drop for CublasLt {
 /// How a shape is computed.
 struct Plan {
     description: Description,
-    a: Layout,
-    b: Layout,
-    d: Layout,
+    a: Columns,
+    b: Columns,
+    d: Columns,
     algorithm: Algorithm,
 }
 
 impl Shape {
     fn of(product: &Product) -> Self {
-        let Product { a, b, d, n, k, bias, .. } = product;
+        let Product { layout, a, b, d, m, n, k, bias, .. } = *product;
         Self {
-            n: *n,
-            k: *k,
+            layout,
+            m: if layout == Layout::Tn { m } else { PRODUCT_ROWS },
+            n,
+            k,
             strides: [a.stride, b.stride, d.stride],
             bf16: [a.bf16, d.bf16],
             bias: bias.is_some(),
@@ -266,7 +286,8 @@ impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [input, output] = self.bf16.map(|bf16| if bf16 { "bf16" } else { "f32" });
         let bias = if self.bias { " with bias" } else { "" };
-        write!(f, "products of {input} [{}, {}] to {output}{bias}", self.n, self.k)
+        let Self { layout, m, n, k, .. } = self;
+        write!(f, "products {layout:?} of {input}, [{m}, {n}] over {k}, to {output}{bias}")
     }
 }
 
@@ -296,19 +317,22 @@ fn version() -> usize {
     unsafe { sys::cublasLtGetVersion() }
 }
 
-/// Whether whole blocks of rows fit the operands, and all rows start on a multiple of [`ALIGNMENT`] bytes.
+/// Whether the rows of calls fit the operands, and all rows start on a multiple of [`ALIGNMENT`] bytes.
 fn fits(product: &Product) -> bool {
-    let Product { a, b, d, n, bias, .. } = product;
+    let Product { layout, a, b, d, m, n, k, bias, .. } = product;
     let aligned = |operand: &&Operand| {
         let bytes = operand.stride * element(operand.bf16);
         bytes.is_multiple_of(ALIGNMENT as usize) && operand.start.0.is_multiple_of(u64::from(ALIGNMENT))
     };
-    let whole = |operand: &&Operand| {
-        operand.capacity >= product.rows && operand.capacity.is_multiple_of(PRODUCT_ROWS)
+    let whole = |operand: &Operand| operand.capacity >= *m && operand.capacity.is_multiple_of(PRODUCT_ROWS);
+    let room = match layout {
+        Layout::Nt => whole(a) && whole(d) && b.capacity >= *n,
+        Layout::Nn => whole(a) && whole(d) && b.capacity >= *k,
+        Layout::Tn => *m > 0 && a.capacity >= *k && b.capacity >= *k && d.capacity >= *m,
     };
-    [a, b, d].iter().all(aligned)
-        && [a, d].iter().all(whole)
-        && b.capacity >= *n
+    room && *n > 0
+        && *k > 0
+        && [a, b, d].iter().all(aligned)
         && a.bf16 == b.bf16
         && bias.is_none_or(|bias| bias.0.is_multiple_of(u64::from(ALIGNMENT)))
 }

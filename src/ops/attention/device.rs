@@ -153,7 +153,10 @@ impl Attention {
                 Ok(())
             }
             #[cfg(kernels)]
-            Arm::Kernels => self.launch_backward(queue, dqkv, &gradient, tiles),
+            Arm::Kernels => {
+                self.launch_delta(queue, &gradient, tiles.rows)?;
+                self.launch_backward(queue, dqkv, &gradient, tiles)
+            }
         }
     }
 

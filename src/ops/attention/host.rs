@@ -7,6 +7,7 @@
 
 use std::iter;
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
@@ -82,6 +83,24 @@ impl Attention {
     }
 }
 
+/// Work memory of tasks: as many as run at the same time, each made when it is first needed.
+struct Spare<T>(Mutex<Vec<T>>);
+
+impl<T: Send> Spare<T> {
+    fn new() -> Self {
+        Self(Mutex::default())
+    }
+
+    /// Runs a task with one that is free.
+    fn with(&self, make: impl FnOnce() -> T, run: impl FnOnce(&mut T)) {
+        let spare = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = spare().pop();
+        let mut work = free.unwrap_or_else(make);
+        run(&mut work);
+        spare().push(work);
+    }
+}
+
 /// What [`Attention::forward_on`] does.
 pub(super) fn forward<E: Element>(
     attention: &Attention,
@@ -98,20 +117,21 @@ pub(super) fn forward<E: Element>(
     let qkv = source(host, qkv);
     let rows = shares(host.write(out), out.stride, &tiles).into_iter();
     let tasks: Vec<_> = rows.zip(shares(host.slice_mut(lse), attention.heads, &tiles)).zip(&tiles).collect();
+    let spare = Spare::new();
+    let make = || Forward {
+        attention,
+        qkv,
+        stride: out.stride,
+        packed: [zeros(), zeros()],
+        scratch: Scratch::new(attention, longest),
+    };
     // The last tiles of documents have the most keys.
-    tasks.into_par_iter().rev().with_max_len(1).for_each_init(
-        || Forward {
-            attention,
-            qkv,
-            stride: out.stride,
-            packed: [zeros(), zeros()],
-            scratch: Scratch::new(attention, longest),
-        },
-        |thread, ((out, lse), tile)| thread.tile(tile, out, lse),
-    );
+    tasks.into_par_iter().rev().with_max_len(1).for_each(|((out, lse), tile)| {
+        spare.with(make, |work| work.tile(tile, out, lse));
+    });
 }
 
-/// A thread's forward pass.
+/// A task's forward pass.
 struct Forward<'a, E> {
     attention: &'a Attention,
     qkv: Source<'a, E>,
@@ -169,10 +189,11 @@ pub(super) fn backward<E: Element>(
     });
     let inputs =
         Inputs { attention, qkv: source(host, gradient.qkv), dout, lse: host.slice(gradient.lse), delta };
+    let spare = Spare::new();
     let tasks = shares(host.write(dqkv), dqkv.stride, &tiles).into_par_iter().zip(&tiles);
-    tasks
-        .with_max_len(1)
-        .for_each_init(|| Backward::new(inputs), |thread, (rows, tile)| thread.tile(tile, rows, dqkv.stride));
+    tasks.with_max_len(1).for_each(|(rows, tile)| {
+        spare.with(|| Backward::new(inputs), |work| work.tile(tile, rows, dqkv.stride));
+    });
 }
 
 /// Σ a·b, in an order that depends on the length alone.
@@ -208,7 +229,7 @@ enum Side {
     Keys,
 }
 
-/// A thread's backward pass.
+/// A task's backward pass.
 struct Backward<'a, E> {
     inputs: Inputs<'a, E>,
     packed: Vec<E>,

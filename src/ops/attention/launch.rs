@@ -3,6 +3,7 @@
 
 use crate::device::kernels::Kernels;
 use crate::device::{Grid, Queue, Rows, View};
+use crate::ops::elementwise::blocks;
 use crate::tensor::Element;
 use crate::{Error, Result};
 
@@ -100,25 +101,28 @@ impl Attention {
         };
         let grid =
             Grid { blocks: [tiles.count as u32, heads as u32, 1], threads: THREADS, shared: block.shared };
-        let (q_stride, out_stride) = (qkv.stride, out.stride);
+        let (list, count) = (tiles.buffer.view(), tiles.count);
         launch(
-            queue,
-            grid,
-            out.data,
-            lse,
-            qkv.data,
-            tiles.buffer.view(),
-            tiles.count,
-            heads,
-            kv_heads,
-            head_dim,
-            q_stride,
-            out_stride,
-            scale,
+            queue, grid, out.data, lse, qkv.data, list, count, heads, kv_heads, head_dim, qkv.stride,
+            out.stride, scale,
         )
     }
 
-    /// Launches δ, then the gradients.
+    /// Launches δ, which the gradients need.
+    pub(super) fn launch_delta<E: Kernels>(
+        &self,
+        queue: &Queue,
+        gradient: &Gradient<'_, E>,
+        rows: usize,
+    ) -> Result<()> {
+        let Self { heads, head_dim, .. } = *self;
+        let Gradient { dout, out, delta, .. } = *gradient;
+        let grid = Grid { blocks: [blocks(rows), 1, 1], threads: THREADS, shared: 0 };
+        let strides = [dout, out].map(|rows| rows.stride);
+        E::attention_delta(queue, grid, delta, dout.data, out.data, heads, head_dim, strides[0], strides[1])
+    }
+
+    /// Launches the gradients.
     pub(super) fn launch_backward<E: Kernels>(
         &self,
         queue: &Queue,
@@ -127,22 +131,8 @@ impl Attention {
         tiles: &Tiles,
     ) -> Result<()> {
         let Self { heads, kv_heads, head_dim, scale } = *self;
-        let Gradient { dout, out, lse, qkv, delta } = *gradient;
+        let Gradient { dout, lse, qkv, delta, .. } = *gradient;
         let width = Block::new::<E>(head_dim)?.width;
-        let grid =
-            Grid { blocks: [crate::ops::elementwise::blocks(tiles.rows), 1, 1], threads: THREADS, shared: 0 };
-        E::attention_delta(
-            queue,
-            grid,
-            delta,
-            dout.data,
-            out.data,
-            heads,
-            head_dim,
-            dout.stride,
-            out.stride,
-        )?;
-
         let Backward { key_parts, query_parts, shared } = Backward::new::<E>(width);
         let launch = match width {
             32 => E::attention_backward_d32,
@@ -153,6 +143,7 @@ impl Attention {
         };
         let parts = (kv_heads * key_parts + heads * query_parts) as u32;
         let grid = Grid { blocks: [tiles.count as u32, parts, 1], threads: THREADS, shared };
+        let list = tiles.buffer.view();
         launch(
             queue,
             grid,
@@ -161,7 +152,7 @@ impl Attention {
             lse,
             delta,
             qkv.data,
-            tiles.buffer.view(),
+            list,
             heads,
             kv_heads,
             head_dim,

@@ -8,7 +8,7 @@ use crate::Result;
 #[cfg(kernels)]
 use crate::device::Grid;
 use crate::device::kernels::Kernels;
-use crate::device::{Access, Arm, Bias, Queue, Rows, View};
+use crate::device::{Access, Arm, Bias, Layout, Queue, Rows, View};
 use crate::tensor::Element;
 
 /// Rows and columns of a block's outputs.
@@ -21,18 +21,7 @@ const THREADS: u32 = 128;
 #[cfg(kernels)]
 const SHARED: u32 = 3 * 2 * TILE as u32 * 64;
 
-/// Where the index that is summed over stands in the operands of a product.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layout {
-    /// `a [M, K] · b [N, K]ᵀ`: inputs by weights.
-    Nt,
-    /// `a [M, K] · b [K, N]`: gradients of inputs.
-    Nn,
-    /// `a [K, M]ᵀ · b [K, N]`: gradients of weights.
-    Tn,
-}
-
-/// `out = x · weightᵀ + bias`, stored as `T`.
+/// `out = a · b + bias`, stored as `T`.
 ///
 /// # Errors
 /// What went wrong on the device before.
@@ -41,19 +30,20 @@ pub enum Layout {
 /// If the shapes do not fit.
 pub fn product<T: Kernels>(
     queue: &Queue,
-    x: Rows<'_, T>,
-    weight: Rows<'_, T>,
+    layout: Layout,
+    a: Rows<'_, T>,
+    b: Rows<'_, T>,
     bias: Option<Bias<'_, T>>,
     out: Rows<'_, T>,
 ) -> Result<()> {
     let rounded = bias.map_or(View::none(), |bias| bias.rounded);
-    if queue.product(out, x, weight, rounded, false)? {
+    if queue.product(layout, a, b, rounded, out, false)? {
         return Ok(());
     }
-    multiply_on(queue, Layout::Nt, x, weight, exact(bias), out)
+    multiply_on(queue, layout, a, b, exact(bias), out)
 }
 
-/// `out += x · weightᵀ + bias`, sums in f32: the residual stream.
+/// `out += a · b + bias`, sums in f32: the residual stream, and gradients.
 ///
 /// # Errors
 /// What went wrong on the device before.
@@ -62,15 +52,16 @@ pub fn product<T: Kernels>(
 /// If the shapes do not fit.
 pub fn product_add<T: Kernels>(
     queue: &Queue,
-    x: Rows<'_, T>,
-    weight: Rows<'_, T>,
+    layout: Layout,
+    a: Rows<'_, T>,
+    b: Rows<'_, T>,
     bias: Option<Bias<'_, T>>,
     out: Rows<'_, f32>,
 ) -> Result<()> {
-    if queue.product(out, x, weight, exact(bias), true)? {
+    if queue.product(layout, a, b, exact(bias), out, true)? {
         return Ok(());
     }
-    multiply_add_on(queue, Layout::Nt, x, weight, exact(bias), out)
+    multiply_add_on(queue, layout, a, b, exact(bias), out)
 }
 
 /// `out = x · weightᵀ`, sums in f32 as they are: logits.
@@ -86,7 +77,7 @@ pub fn product_exact<T: Kernels>(
     weight: Rows<'_, T>,
     out: Rows<'_, f32>,
 ) -> Result<()> {
-    if queue.product(out, x, weight, View::none(), false)? {
+    if queue.product(Layout::Nt, x, weight, View::none(), out, false)? {
         return Ok(());
     }
     let sizes = sizes(Layout::Nt, x, weight, View::none(), out);
@@ -121,7 +112,7 @@ fn exact<'a, T>(bias: Option<Bias<'a, T>>) -> View<'a, f32> {
     bias.map_or(View::none(), |bias| bias.exact)
 }
 
-/// `out = a · b + bias` by the kernel of `layout`, stored as `T`; an empty `bias` adds nothing. A row's bits depend on the
+/// `out = a · b + bias` by the kernel of `layout` alone, stored as `T`; an empty `bias` adds nothing. A row's bits depend on the
 /// row alone.
 ///
 /// # Errors
@@ -211,24 +202,19 @@ fn run<T: Element, D: Pod + Send>(
 }
 
 /// M, N and K, once everything fits them.
-fn sizes<T, D>(
+fn sizes<T: Copy, D: Copy>(
     layout: Layout,
     a: Rows<'_, T>,
     b: Rows<'_, T>,
     bias: View<'_, f32>,
     out: Rows<'_, D>,
 ) -> [usize; 3] {
-    let ((m, k), (n, depth)) = match layout {
-        Layout::Nt => ((a.rows, a.width), (b.rows, b.width)),
-        Layout::Nn => ((a.rows, a.width), (b.width, b.rows)),
-        Layout::Tn => ((a.width, a.rows), (b.width, b.rows)),
-    };
-    assert_eq!((k, m, n), (depth, out.rows, out.width), "shapes of a product");
-    assert!(bias.is_empty() || bias.len() == n, "{} biases for {n} outputs", bias.len());
+    let sizes = layout.sizes(a, b, out);
+    assert!(bias.is_empty() || bias.len() == out.width, "{} biases for {} outputs", bias.len(), out.width);
     a.check_aligned();
     b.check_aligned();
     out.check_aligned();
-    [m, n, k]
+    sizes
 }
 
 #[cfg(kernels)]

@@ -9,9 +9,10 @@ use super::Norm;
 use super::chunks::{Chunks, NormGradient};
 use crate::Result;
 use crate::device::kernels::Kernels;
-use crate::device::{Arm, Queue, Rows, View};
+use crate::device::{Access, Arm, Queue, Rows, View};
 #[cfg(kernels)]
 use crate::model::config::NormKind;
+use crate::tensor::Element;
 
 impl Norm<View<'_, f32>> {
     /// `dx +=` the gradient of `x`, given `dy`, that of the outputs of [`Norm::forward_on`] for all rows.
@@ -31,19 +32,10 @@ impl Norm<View<'_, f32>> {
     ) -> Result<()> {
         let (rows, d) = check(x, dy, dx);
         self.check(d);
-        let chunks = Chunks::new(rows, d);
+        gradient.check(rows, d);
         match queue.arm() {
             Arm::Host(host) => {
-                let norm = self.map(|view| host.slice(view));
-                let sums = gradient.sums(chunks, |view| host.slice_mut(view));
-                let (from, given, to) = (host.read(x), host.read(dy), host.write(dx));
-                let inputs = from.par_chunks(chunks.rows * x.stride);
-                let inputs = inputs.zip(given.par_chunks(chunks.rows * dy.stride));
-                let steps = to.par_chunks_mut(chunks.rows * dx.stride).zip(inputs);
-                sums.each(steps, |work, (to, (from, given))| {
-                    let inputs = ((from, x.stride), (given, dy.stride));
-                    norm.rows_backward(inputs, (to, dx.stride), work, |dx, back| *dx += back);
-                });
+                self.backward_on_host(&host, x, dy, dx, gradient, |dx, back| *dx += back);
                 Ok(())
             }
             #[cfg(kernels)]
@@ -52,6 +44,7 @@ impl Norm<View<'_, f32>> {
                     NormKind::Layer => E::layer_norm_backward,
                     NormKind::Rms => E::rms_norm_backward,
                 };
+                let chunks = Chunks::new(rows, d);
                 let (weight, [dweight, dbias]) = (self.views().0, gradient.partials(chunks));
                 let (grid, each) = (gradient.grid(chunks), chunks.rows);
                 launch(
@@ -80,19 +73,10 @@ impl Norm<View<'_, f32>> {
     ) -> Result<()> {
         let (rows, d) = check(y, dx, dy);
         self.check(d);
-        let chunks = Chunks::new(rows, d);
+        gradient.check(rows, d);
         match queue.arm() {
             Arm::Host(host) => {
-                let norm = self.map(|view| host.slice(view));
-                let sums = gradient.sums(chunks, |view| host.slice_mut(view));
-                let (from, given, to) = (host.read(y), host.read(dx), host.write(dy));
-                let inputs = from.par_chunks(chunks.rows * y.stride);
-                let inputs = inputs.zip(given.par_chunks(chunks.rows * dx.stride));
-                let steps = to.par_chunks_mut(chunks.rows * dy.stride).zip(inputs);
-                sums.each(steps, |work, (to, (from, given))| {
-                    let inputs = ((from, y.stride), (given, dx.stride));
-                    norm.rows_backward(inputs, (to, dy.stride), work, |dy, back| *dy = E::from_f32(back));
-                });
+                self.backward_on_host(&host, y, dx, dy, gradient, |dy, back| *dy = E::from_f32(back));
                 Ok(())
             }
             #[cfg(kernels)]
@@ -101,6 +85,7 @@ impl Norm<View<'_, f32>> {
                     NormKind::Layer => E::layer_norm_add_backward,
                     NormKind::Rms => E::rms_norm_add_backward,
                 };
+                let chunks = Chunks::new(rows, d);
                 let (weight, [dweight, dbias]) = (self.views().0, gradient.partials(chunks));
                 let (grid, each) = (gradient.grid(chunks), chunks.rows);
                 launch(
@@ -110,6 +95,29 @@ impl Norm<View<'_, f32>> {
                 gradient.add(queue, chunks)
             }
         }
+    }
+
+    /// Hands `put` the gradient of each value of `x`, with that of `out` in its place.
+    fn backward_on_host<G: Element, D: Element>(
+        &self,
+        host: &Access<'_>,
+        x: Rows<'_, f32>,
+        dy: Rows<'_, G>,
+        out: Rows<'_, D>,
+        gradient: NormGradient<'_>,
+        put: impl Fn(&mut D, f32) + Copy + Sync,
+    ) {
+        let chunks = Chunks::new(x.rows, x.width);
+        let norm = self.map(|view| host.slice(view));
+        let sums = gradient.sums(chunks, |view| host.slice_mut(view));
+        let (from, given, to) = (host.read(x), host.read(dy), host.write(out));
+        let inputs = from.par_chunks(chunks.rows * x.stride);
+        let inputs = inputs.zip(given.par_chunks(chunks.rows * dy.stride));
+        let steps = to.par_chunks_mut(chunks.rows * out.stride).zip(inputs);
+        sums.each(steps, |work, (to, (from, given))| {
+            let inputs = ((from, x.stride), (given, dy.stride));
+            norm.rows_backward(inputs, (to, out.stride), work, put);
+        });
     }
 
     /// Within the `columns` of `dy`, in place: the gradient of each head of `d` values of `x`, as they were before
@@ -132,23 +140,15 @@ impl Norm<View<'_, f32>> {
         let (tokens, width) = check(x, x, dy);
         assert!(columns.end <= width && columns.len().is_multiple_of(d), "{columns:?} in groups of {d}");
         self.check(d);
+        let groups = columns.len() / d;
+        gradient.check(tokens * groups, d);
         match queue.arm() {
             Arm::Host(host) => {
-                let chunks = Chunks::new(tokens, d);
-                let norm = self.map(|view| host.slice(view));
-                let sums = gradient.sums(chunks, |view| host.slice_mut(view));
-                let (from, to) = (host.read(x), host.write(dy));
-                let steps = to.par_chunks_mut(chunks.rows * dy.stride);
-                sums.each(steps.zip(from.par_chunks(chunks.rows * x.stride)), |work, (to, from)| {
-                    for (dy, x) in to.chunks_mut(dy.stride).zip(from.chunks(x.stride)) {
-                        norm.heads_backward(&x[columns.clone()], &mut dy[columns.clone()], d, work);
-                    }
-                });
+                self.heads_backward_on_host(&host, (x, dy), columns, d, gradient);
                 Ok(())
             }
             #[cfg(kernels)]
             Arm::Kernels => {
-                let groups = columns.len() / d;
                 let chunks = Chunks::new(tokens * groups, d);
                 let launch = match self.kind {
                     NormKind::Layer => E::layer_norm_heads_backward,
@@ -163,6 +163,26 @@ impl Norm<View<'_, f32>> {
                 gradient.add(queue, chunks)
             }
         }
+    }
+
+    fn heads_backward_on_host<E: Element>(
+        &self,
+        host: &Access<'_>,
+        (x, dy): (Rows<'_, E>, Rows<'_, E>),
+        columns: Range<usize>,
+        d: usize,
+        gradient: NormGradient<'_>,
+    ) {
+        let chunks = Chunks::new(x.rows, d);
+        let norm = self.map(|view| host.slice(view));
+        let sums = gradient.sums(chunks, |view| host.slice_mut(view));
+        let (from, to) = (host.read(x), host.write(dy));
+        let steps = to.par_chunks_mut(chunks.rows * dy.stride);
+        sums.each(steps.zip(from.par_chunks(chunks.rows * x.stride)), |work, (to, from)| {
+            for (dy, x) in to.chunks_mut(dy.stride).zip(from.chunks(x.stride)) {
+                norm.heads_backward(&x[columns.clone()], &mut dy[columns.clone()], d, work);
+            }
+        });
     }
 }
 

@@ -73,6 +73,12 @@ impl Norm<()> {
 }
 
 impl<'a> NormGradient<'a> {
+    /// Fails where there is too little scratch for `rows` rows of `d` values.
+    pub(super) fn check(&self, rows: usize, d: usize) {
+        let (len, needed) = (self.scratch.len(), Norm::scratch(rows, d));
+        assert!(len >= needed, "scratch of {len} values, {needed} needed");
+    }
+
     /// What the host's loops sum in; `slice` gives its memory.
     pub(super) fn sums<'h>(
         &self,

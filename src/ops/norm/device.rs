@@ -11,13 +11,14 @@ use crate::device::Grid;
 use crate::device::kernels::Kernels;
 #[cfg(kernels)]
 use crate::device::kernels::{layer_norm_add_forward, rms_norm_add_forward};
-use crate::device::{Arm, Queue, Rows, View};
+use crate::device::{Access, Arm, Queue, Rows, View};
 #[cfg(kernels)]
 use crate::model::config::NormKind;
 use crate::ops::elementwise::BLOCK;
 #[cfg(kernels)]
 use crate::ops::elementwise::blocks;
 use crate::ops::simd::vectorize;
+use crate::tensor::Element;
 
 /// Values of the longest row that a warp takes.
 #[cfg(kernels)]
@@ -53,18 +54,7 @@ impl<'a> Norm<View<'a, f32>> {
         out.check_aligned();
         match queue.arm() {
             Arm::Host(host) => {
-                let norm = self.map(|view| host.slice(view));
-                let chosen = rows.map(|rows| host.slice(rows));
-                let (from, to) = (host.read(x), host.write(out));
-                to.par_chunks_mut(BLOCK * out.stride).enumerate().for_each(|(block, to)| {
-                    for (row, y) in (block * BLOCK..).zip(to.chunks_mut(out.stride)) {
-                        let row = chosen.map_or(row, |rows| rows[row] as usize);
-                        match from.get(row * x.stride..row * x.stride + d) {
-                            Some(x) => norm.forward(x, d, y, out.stride),
-                            None => y[..d].fill(E::from_f32(f32::NAN)),
-                        }
-                    }
-                });
+                self.forward_on_host(&host, x, rows, out);
                 Ok(())
             }
             #[cfg(kernels)]
@@ -82,6 +72,28 @@ impl<'a> Norm<View<'a, f32>> {
                 )
             }
         }
+    }
+
+    fn forward_on_host<E: Element>(
+        &self,
+        host: &Access<'_>,
+        x: Rows<'_, f32>,
+        rows: Option<View<'_, u32>>,
+        out: Rows<'_, E>,
+    ) {
+        let d = x.width;
+        let norm = self.map(|view| host.slice(view));
+        let chosen = rows.map(|rows| host.slice(rows));
+        let (from, to) = (host.read(x), host.write(out));
+        to.par_chunks_mut(BLOCK * out.stride).enumerate().for_each(|(block, to)| {
+            for (row, y) in (block * BLOCK..).zip(to.chunks_mut(out.stride)) {
+                let row = chosen.map_or(row, |rows| rows[row] as usize);
+                match from.get(row * x.stride..row * x.stride + d) {
+                    Some(x) => norm.forward(x, d, y, out.stride),
+                    None => y[..d].fill(E::from_f32(f32::NAN)),
+                }
+            }
+        });
     }
 
     /// `x += norm(y)`

@@ -3,12 +3,12 @@
 use super::{Block, Shape};
 use crate::Result;
 use crate::device::kernels::Kernels;
-use crate::device::{Buffer, Matrix, Rows, View};
+use crate::device::{Buffer, Matrix, Rows};
 use crate::model::Config;
 use crate::model::config::QkNorm;
 use crate::model::layout;
 use crate::ops::elementwise::{clamp_backward_on, clamp_on};
-use crate::ops::matmul::{Layout, multiply_on, product};
+use crate::ops::matmul::{Layout, product};
 
 /// What backward needs of the attention.
 pub struct Saved<E> {
@@ -68,7 +68,7 @@ impl<'a, E: Kernels> Block<'a, E> {
         let (qkv, heads) = (saved.qkv.first(rows), saved.heads.first(rows));
         let input = self.input(x, self.layer.attention_norm)?;
         let linear = self.parameters.linear(self.layer.qkv);
-        product(queue, input, linear.weight, linear.bias, qkv)?;
+        product(queue, Layout::Nt, input, linear.weight, linear.bias, qkv)?;
         if let Some(raw) = &saved.raw {
             let len = rows * qkv.stride;
             queue.copy(qkv.data.slice(0..len), raw.view().data.slice(0..len))?;
@@ -85,7 +85,7 @@ impl<'a, E: Kernels> Block<'a, E> {
         let (dheads, dqkv, heads) = (dheads.first(rows), dqkv.first(rows), saved.heads.first(rows));
         let (dy, output) = (self.dy(rows), self.parameters.linear(self.layer.output));
         self.linear_backward(&output, heads, dy)?;
-        multiply_on(queue, Layout::Nn, dy, output.weight, View::none(), dheads)?;
+        product(queue, Layout::Nn, dy, output.weight, None, dheads)?;
         let (qkv, lse) = (saved.qkv.first(rows), saved.lse.view());
         self.shape.attention.backward_on(queue, dqkv, dheads, heads, lse, qkv, delta.view(), self.tiles)?;
         self.prepare_backward(saved, dqkv)?;

@@ -3,9 +3,9 @@
 use super::{Block, Shape};
 use crate::Result;
 use crate::device::kernels::Kernels;
-use crate::device::{Matrix, Rows, View};
+use crate::device::{Matrix, Rows};
 use crate::ops::activation::{activate_backward_on, activate_on};
-use crate::ops::matmul::{Layout, multiply_on, product};
+use crate::ops::matmul::{Layout, product};
 
 /// What backward needs of the MLP. Its backward turns these activations into their gradients.
 pub struct Saved<E> {
@@ -39,7 +39,7 @@ impl<'a, E: Kernels> Block<'a, E> {
         {
             let (Some(linear), Some(out)) = (linear, out) else { continue };
             let linear = self.parameters.linear(linear);
-            product(queue, input, linear.weight, linear.bias, out.first(x.rows))?;
+            product(queue, Layout::Nt, input, linear.weight, linear.bias, out.first(x.rows))?;
         }
         let wide = self.activate(saved, x.rows)?;
         self.add(self.layer.down, wide, (self.layer.mlp_norm, &saved.output), y)
@@ -51,7 +51,7 @@ impl<'a, E: Kernels> Block<'a, E> {
         let (dy, down) = (self.dy(rows), self.parameters.linear(self.layer.down));
         let wide = self.activate(saved, rows)?;
         self.linear_backward(&down, wide, dy)?;
-        multiply_on(queue, Layout::Nn, dy, down.weight, View::none(), wide)?;
+        product(queue, Layout::Nn, dy, down.weight, None, wide)?;
         let (up, activation) = (saved.up.first(rows), self.shape.config.activation);
         let products = match (&saved.gate, self.layer.gate) {
             (Some(gate), Some(linear)) => {

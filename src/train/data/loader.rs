@@ -25,7 +25,8 @@ pub enum Packing {
     /// One stream of all documents, the end of text between them where it is not there already, cut every
     /// `sequence_length` tokens. The last row is as long as what is left, unless that is a single token.
     Concatenate,
-    /// One document a row, nothing added. What exceeds the row is left out, as are documents of fewer than two tokens.
+    /// One document a row, nothing added. What exceeds the row is left out, as are documents of fewer than two tokens and,
+    /// where only responses carry loss, those without any.
     Documents,
 }
 
@@ -49,7 +50,7 @@ pub struct DataConfig {
 /// What no row has of the documents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LeftOut {
-    /// Documents that are too short by themselves.
+    /// Documents that are too short by themselves, or carry no loss.
     pub documents: u64,
     /// Tokens: theirs, those past the end of a row, or a last one alone.
     pub tokens: u64,

@@ -5,10 +5,8 @@ use std::ops::Range;
 use super::loader::{DataConfig, LeftOut, Packing};
 use super::marks::Marks;
 use crate::data::tokens::{TokenShards, first_not};
+use crate::ops::cross_entropy::IGNORE;
 use crate::{Error, Result};
-
-/// The target of a position that carries no loss.
-pub const IGNORE: u32 = u32::MAX;
 
 /// One training sequence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,14 +34,20 @@ impl Row {
 #[derive(Debug)]
 pub(super) struct SourceRows {
     shards: TokenShards,
-    sequence_length: u64,
-    response_only: bool,
+    cut: Cut,
     layout: Layout,
     /// Rows in all.
     pub rows: u64,
     /// Their tokens.
     pub tokens: u64,
     pub left_out: LeftOut,
+}
+
+/// What a row has of a document, and what must be in it.
+#[derive(Clone, Copy, Debug)]
+struct Cut {
+    sequence_length: u64,
+    response_only: bool,
 }
 
 /// How documents become rows.
@@ -59,26 +63,39 @@ impl SourceRows {
     /// # Errors
     /// [`Error::File`] where nothing is left to train on.
     pub fn new(shards: TokenShards, config: &DataConfig) -> Result<Self> {
+        let cut = Cut { sequence_length: config.sequence_length as u64, response_only: config.response_only };
         let layout = match config.packing {
             Packing::Concatenate => concatenate(&shards, config.eos),
             Packing::Documents => Layout::Documents {
-                marks: Marks::scan(shards.documents(), |document| is_row(&shards, document)),
+                marks: Marks::scan(shards.documents(), |document| cut.is_row(&shards, document)),
             },
         };
-        let sequence_length = config.sequence_length as u64;
-        let (response_only, left_out) = (config.response_only, LeftOut::default());
-        let mut source =
-            Self { shards, sequence_length, response_only, layout, rows: 0, tokens: 0, left_out };
+        let left_out = LeftOut::default();
+        let mut source = Self { shards, cut, layout, rows: 0, tokens: 0, left_out };
         source.count();
-        if source.rows == 0 {
-            let reason = "no two tokens in a row to train on";
+        if !source.has_loss()? {
+            let reason = if cut.response_only {
+                "no row has a token of a response after another token: nothing to train on"
+            } else {
+                "no two tokens in a row to train on"
+            };
             return Err(Error::file(source.shards.folder(), reason));
         }
         Ok(source)
     }
 
+    /// Whether any row carries loss; as a rule the first does.
+    fn has_loss(&self) -> Result<bool> {
+        for index in 0..self.rows {
+            if self.row(index)?.targets.iter().any(|&target| target != IGNORE) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     fn count(&mut self) {
-        let length = self.sequence_length;
+        let length = self.cut.sequence_length;
         match &self.layout {
             Layout::Concatenate { marks, .. } => {
                 let total = self.shards.tokens() + marks.total();
@@ -90,8 +107,12 @@ impl SourceRows {
             Layout::Documents { marks } => {
                 self.rows = marks.total();
                 self.left_out.documents = self.shards.documents() - self.rows;
-                let lens = (0..self.shards.documents()).map(|document| len(&self.shards, document));
-                self.tokens = lens.filter(|&len| len >= 2).map(|len| len.min(length)).sum();
+                let rows =
+                    (0..self.shards.documents()).filter(|&document| self.cut.is_row(&self.shards, document));
+                self.tokens = rows
+                    .map(|document| self.cut.range(&self.shards, document))
+                    .map(|r| r.end - r.start)
+                    .sum();
                 self.left_out.tokens = self.shards.tokens() - self.tokens;
             }
         }
@@ -107,17 +128,16 @@ impl SourceRows {
         let mut row = Pieces { ids: Vec::new(), loss: Vec::new(), source: self };
         match &self.layout {
             Layout::Concatenate { eos, marks } => {
-                let start = index * self.sequence_length;
-                row.fill(*eos, marks, start..(start + self.sequence_length).min(self.tokens))?;
+                let start = index * self.cut.sequence_length;
+                row.fill(*eos, marks, start..(start + self.cut.sequence_length).min(self.tokens))?;
             }
             Layout::Documents { marks } => {
-                let document = marks.select(index, |document| is_row(&self.shards, document));
+                let document = marks.select(index, |document| self.cut.is_row(&self.shards, document));
                 let document = document.expect("a row for each marked document");
-                let range = self.shards.document_range(document);
-                row.read(range.start..range.end.min(range.start + self.sequence_length))?;
+                row.read(self.cut.range(&self.shards, document))?;
             }
         }
-        if !self.response_only {
+        if !self.cut.response_only {
             row.loss.push(0..row.ids.len());
         }
         Ok(Row::new(row.ids, &row.loss))
@@ -134,7 +154,7 @@ struct Pieces<'a> {
 impl Pieces<'_> {
     /// Appends a range of the shards' stream.
     fn read(&mut self, range: Range<u64>) -> Result<()> {
-        if self.source.response_only {
+        if self.source.cut.response_only {
             self.source.shards.loss(range.clone(), self.ids.len(), &mut self.loss);
         }
         self.source.shards.read(range, &mut self.ids)
@@ -182,12 +202,16 @@ fn needs_separator(shards: &TokenShards, document: u64, eos: u32) -> bool {
     is_between && shards.id(range.end - 1) != eos && shards.id(range.end) != eos
 }
 
-fn len(shards: &TokenShards, document: u64) -> u64 {
-    let range = shards.document_range(document);
-    range.end - range.start
-}
+impl Cut {
+    /// What a row of its own has of a document.
+    fn range(self, shards: &TokenShards, document: u64) -> Range<u64> {
+        let range = shards.document_range(document);
+        range.start..range.end.min(range.start + self.sequence_length)
+    }
 
-/// Whether a document by itself has something to predict.
-fn is_row(shards: &TokenShards, document: u64) -> bool {
-    len(shards, document) >= 2
+    /// Whether a document by itself has something to predict that carries loss.
+    fn is_row(self, shards: &TokenShards, document: u64) -> bool {
+        let Range { start, end } = self.range(shards, document);
+        end - start >= 2 && (!self.response_only || shards.has_loss(start + 1..end))
+    }
 }

@@ -100,6 +100,7 @@ impl TokenizeConfig {
         WriterConfig {
             shard_tokens: self.shard_tokens,
             tokenizer: vocabulary.name.clone(),
+            tokenizer_hash: vocabulary.tokenizer_hash.clone(),
             fingerprint: inputs.and_then(|inputs| self.fingerprint(encoder, inputs)),
             ..WriterConfig::new(vocabulary.size, vocabulary.eos)
         }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::model::{Config, folder};
 use crate::tokenizer::{ChatTemplate, Tokenizer};
@@ -19,6 +19,8 @@ pub struct Vocabulary {
     pub name: String,
     /// None where the folder has none: then documents must be ids.
     pub tokenizer: Option<Tokenizer>,
+    /// A hash of the tokenizer's file.
+    pub tokenizer_hash: Option<String>,
     /// None where the folder has none: then there can be no `messages`.
     pub chat: Option<ChatTemplate>,
     /// Ids are below it: rows of the model's embedding.
@@ -50,8 +52,11 @@ impl Vocabulary {
         let path = folder.join(TOKENIZER);
         let mut hash = Xxh3::new();
         let tokenizer = path.exists().then(|| Tokenizer::from_file(&path)).transpose()?;
+        let mut tokenizer_hash = None;
         if tokenizer.is_some() {
-            hash.update(&fs::read(&path).map_err(|error| Error::io(&path, error))?);
+            let file = fs::read(&path).map_err(|error| Error::io(&path, error))?;
+            tokenizer_hash = Some(format!("{:016x}", xxh3_64(&file)));
+            hash.update(&file);
         }
         let size = u32::try_from(config.vocab_size).unwrap_or(u32::MAX);
         let inside = |id: &u32| *id < size;
@@ -64,6 +69,6 @@ impl Vocabulary {
             hash.update(&number.unwrap_or(u32::MAX).to_le_bytes());
         }
         let (name, fingerprint) = (folder.display().to_string(), hash.digest());
-        Ok(Self { name, tokenizer, chat, size, bos, eos, fingerprint })
+        Ok(Self { name, tokenizer, tokenizer_hash, chat, size, bos, eos, fingerprint })
     }
 }

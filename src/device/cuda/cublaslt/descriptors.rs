@@ -10,6 +10,7 @@ use cudarc::cublaslt::sys::{
 };
 
 use super::{ALIGNMENT, WORKSPACE};
+use crate::device::Layout;
 
 /// `CUBLAS_OP_T`, which the bindings leave out.
 const TRANSPOSE: i32 = 1;
@@ -18,12 +19,17 @@ const TRANSPOSE: i32 = 1;
 pub(super) struct Description(pub sys::cublasLtMatmulDesc_t);
 
 impl Description {
-    /// Sums in f32; adds a bias of the output's type if there is one.
-    pub fn new(output: cudaDataType, bias: bool) -> Result<Self, CublasError> {
+    /// Sums in f32; adds a bias of the output's type if there is one. In columns, which the library counts in, a matrix is
+    /// what its transpose is in rows: Dᵀ = Bᵀ·Aᵀ, so its first operand is our B and its second our A.
+    pub fn new(layout: Layout, output: cudaDataType, bias: bool) -> Result<Self, CublasError> {
         // Products of f32 stay in f32; those of bf16 are summed in f32.
         let sums = sys::cublasComputeType_t::CUBLAS_COMPUTE_32F;
         let mut description = Self(result::create_matmul_desc(sums, cudaDataType::CUDA_R_32F)?);
-        description.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSA, &TRANSPOSE)?;
+        match layout {
+            Layout::Nt => description.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSA, &TRANSPOSE)?,
+            Layout::Nn => {}
+            Layout::Tn => description.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSB, &TRANSPOSE)?,
+        }
         if bias {
             description.set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, &Epilogue::CUBLASLT_EPILOGUE_BIAS)?;
             description.set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &output)?;
@@ -47,15 +53,20 @@ impl Drop for Description {
 }
 
 /// A matrix as the library sees it: columns, each of them a row of ours.
-pub(super) struct Layout(pub sys::cublasLtMatrixLayout_t);
+pub(super) struct Columns(pub sys::cublasLtMatrixLayout_t);
 
-impl Layout {
-    pub fn new(kind: cudaDataType, rows: usize, columns: usize, stride: usize) -> Result<Self, CublasError> {
-        result::create_matrix_layout(kind, rows as u64, columns as u64, stride as i64).map(Self)
+impl Columns {
+    /// Of `rows` rows of ours, `stride` apart, with `width` elements each.
+    pub fn new(
+        kind: cudaDataType,
+        (rows, width): (usize, usize),
+        stride: usize,
+    ) -> Result<Self, CublasError> {
+        result::create_matrix_layout(kind, width as u64, rows as u64, stride as i64).map(Self)
     }
 }
 
-impl Drop for Layout {
+impl Drop for Columns {
     fn drop(&mut self) {
         // SAFETY: created by this, destroyed once.
         destroyed(unsafe { result::destroy_matrix_layout(self.0) });
@@ -66,10 +77,11 @@ impl Drop for Layout {
 pub(super) struct Preferences(pub sys::cublasLtMatmulPreference_t);
 
 impl Preferences {
-    pub fn new() -> Result<Self, CublasError> {
+    /// Of algorithms that need no more than the workspace, and no other `reductions` than these.
+    pub fn new(reductions: u32) -> Result<Self, CublasError> {
         let mut preferences = Self(result::create_matmul_pref()?);
         preferences.set(Preference::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &WORKSPACE)?;
-        preferences.set(Preference::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &0u32)?;
+        preferences.set(Preference::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &reductions)?;
         for operand in [
             Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
             Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
