@@ -46,8 +46,10 @@ impl Output {
     /// [`Error::Busy`] where another process has it; what is there, unless `begin` says what to do with it; something
     /// among `reads` that the run would replace.
     pub fn open(folder: &Path, begin: Begin, keep_last: usize, reads: &[&Path]) -> Result<Self> {
-        let check = || check_content(folder, begin).and_then(|()| check_reads(folder, reads));
-        check()?;
+        check_reads(folder, reads)?;
+        if begin != Begin::Overwrite {
+            check_model(folder)?;
+        }
         fs::create_dir_all(folder).map_err(|error| Error::io(folder, error))?;
         let path = folder.join(LOCK);
         let lock = File::create(&path).map_err(|error| Error::io(&path, error))?;
@@ -56,8 +58,10 @@ impl Output {
             Err(TryLockError::Error(error)) => return Err(Error::io(&path, error)),
             Ok(()) => {}
         }
-        // Another process may have been here meanwhile.
-        check()?;
+        if begin == Begin::New && is_run(&names(folder)?) {
+            let reason = "an earlier run's output: use --resume to go on with it, or --overwrite";
+            return Err(Error::file(folder, reason));
+        }
         Ok(Self { folder: folder.to_owned(), begin, keep_last: keep_last.max(1), _lock: lock })
     }
 
@@ -192,22 +196,23 @@ fn is_published(name: &str) -> bool {
     is_model(name) || COMPANIONS.contains(&name) || [OPTIMIZER, TRAINER, PLOT].contains(&name)
 }
 
-/// Refuses a folder that holds something which `begin` does not speak of.
-fn check_content(folder: &Path, begin: Begin) -> Result<()> {
+/// Whether a run was here, finished or not.
+fn is_run(names: &[String]) -> bool {
+    names.iter().any(|name| [TRAINER, METRICS, CHECKPOINTS].contains(&name.as_str()))
+}
+
+/// Refuses a folder with a model that no run made.
+fn check_model(folder: &Path) -> Result<()> {
     let names = names(folder)?;
-    let has_run = names.iter().any(|name| [TRAINER, METRICS, CHECKPOINTS].contains(&name.as_str()));
-    let reason = match (begin, names.iter().find(|name| is_model(name))) {
-        (Begin::New, _) if has_run => {
-            "an earlier run's output: use --resume to go on with it, or --overwrite".to_owned()
-        }
-        (Begin::New | Begin::Resume, Some(name)) if !has_run => {
-            format!(
+    match names.iter().find(|name| is_model(name)) {
+        Some(name) if !is_run(&names) => {
+            let reason = format!(
                 "holds `{name}` of a model that no run here made: choose another folder, or use --overwrite"
-            )
+            );
+            Err(Error::file(folder, reason))
         }
-        _ => return Ok(()),
-    };
-    Err(Error::file(folder, reason))
+        _ => Ok(()),
+    }
 }
 
 /// Refuses to replace what the run is made from.
