@@ -45,10 +45,11 @@ pub fn queues() -> Vec<Queue> {
 
 /// The emulator, each launch in both orders of its threads, and the GPU of a machine that has one.
 pub fn devices() -> Vec<Queue> {
-    #[cfg_attr(not(kernels), allow(unused_mut))]
-    let mut queues = Vec::new();
-    #[cfg(feature = "emulator")]
-    queues.push(Queue::emulator(toedit::device::Schedule::Both));
+    #[cfg_attr(not(feature = "cuda"), allow(unused_mut))]
+    let mut queues = Vec::from([
+        #[cfg(feature = "emulator")]
+        Queue::emulator(toedit::device::Schedule::Both),
+    ]);
     #[cfg(feature = "cuda")]
     queues.extend(gpu());
     queues
