@@ -215,6 +215,12 @@ fn nothing_of_an_earlier_run_is_mixed_up_with_the_next() {
         fs::write(place.path("out").join(name), "mine").unwrap();
         expected.insert(name.to_owned(), b"mine".to_vec());
     }
+    // No model stands beside the metrics of a run that is not finished.
+    let stopped = place.run("out", Begin::Overwrite, |_| Err(Error::Stopped(2)));
+    assert!(matches!(stopped, Err(Error::Stopped(2))));
+    let names = tree(&place.path("out")).into_keys().filter(|name| !name.contains('/'));
+    let left = [".lock", "evaluations.jsonl", "metrics.jsonl", "model-of-mine.txt", "notes.txt"];
+    assert_eq!(names.collect::<Vec<_>>(), left);
     place.whole("out", Begin::Overwrite);
     assert_same("overwritten", &tree(&place.path("out")), &expected);
     let model = Model::load(place.path("out"), Dtype::F32);
