@@ -10,7 +10,7 @@ use toedit::train::data::{Bos, Encoder, TokenizeConfig, Vocabulary, tokenize_int
 use toedit::{Error, Result};
 
 fn assets() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("assets")
+    crate::common::root().join("assets")
 }
 
 fn vocabulary() -> Vocabulary {
