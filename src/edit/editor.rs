@@ -2,13 +2,13 @@
 
 use rayon::prelude::*;
 
-use super::{Action, Constraint, Counts, EditConfig};
+use super::{Action, Constraint, Counts, EditConfig, Sampler};
 use crate::Result;
 use crate::model::Model;
-use crate::ops::draw::{Draw, Row, draw};
+use crate::ops::draw::{Candidate, Draw, Row, draw, draw_among};
 use crate::ops::head::Scored;
-use crate::random::{Purpose, Stream};
-use crate::score::{Batch, Engine, Origin, Request, ScoreConfig, Sequence, WholeRow};
+use crate::random::{Purpose, Stream, Uniform};
+use crate::score::{Batch, Engine, Origin, Request, ScoreConfig, Sequence, Statistics, WholeRow};
 
 /// One document to edit.
 #[derive(Clone, Copy)]
@@ -170,9 +170,20 @@ impl<'m> Editor<'m> {
                 None => rows.push(row),
             }
         }
+        if let Sampler::TopK(k) = *self.config.sampler() {
+            let largest = batch.largest(&rows, k)?;
+            for (&row, candidates) in rows.iter().zip(&largest) {
+                let (origin, scored) = (batch.origins[row], &batch.scored[row]);
+                let place = self.place(&documents[origin.document], origin.position)?;
+                record(origin, scored, place.draw_among(candidates));
+            }
+            return Ok(());
+        }
         batch.logits(&rows, |chunk| {
             let draw = |row: WholeRow| {
-                Ok((row.origin, *row.scored, self.draw(&documents[row.origin.document], row)?))
+                let WholeRow { origin, scored, logits } = row;
+                let place = self.place(&documents[origin.document], origin.position)?;
+                Ok((origin, *scored, place.draw(logits, &scored.statistics)))
             };
             for (origin, scored, outcome) in chunk.rows().map(draw).collect::<Result<Vec<_>>>()? {
                 record(origin, &scored, outcome);
@@ -193,24 +204,56 @@ impl<'m> Editor<'m> {
         }
     }
 
-    fn draw(&self, document: &EditInput, row: WholeRow) -> Result<Outcome> {
-        let position = row.origin.position;
-        let original = document.sequence.ids[position];
-        let allowed = |id| {
-            if id == original {
-                !self.config.exclude_original()
-            } else {
-                document.constraint.allowed(position, id)
-            }
-        };
-        let stream =
-            Stream::new(self.config.seed(), document.stream, Purpose::Edit, self.config.generation())?;
-        let random = |draw| stream.draw(position as u32, draw);
-        let row = Row { logits: row.logits, original, statistics: &row.scored.statistics };
-        Ok(match draw(self.config.sampler(), self.config.temperature(), row, allowed, random) {
-            Draw::NoAlternative => Outcome::NoAlternative,
-            Draw::Token { id, logit } => Outcome::Drawn { id, logit },
-        })
+    /// A token that is to be drawn anew.
+    fn place<'a>(&'a self, document: &EditInput<'a>, position: usize) -> Result<Place<'a>> {
+        let config = &self.config;
+        let stream = Stream::new(config.seed(), document.stream, Purpose::Edit, config.generation())?;
+        let (original, constraint) = (document.sequence.ids[position], document.constraint);
+        Ok(Place { config, constraint, stream, original, position })
+    }
+}
+
+/// A place for which a token is drawn.
+struct Place<'a> {
+    config: &'a EditConfig,
+    constraint: &'a dyn Constraint,
+    stream: Stream,
+    original: u32,
+    position: usize,
+}
+
+impl Place<'_> {
+    /// From a whole row of logits.
+    fn draw(&self, logits: &[f32], statistics: &Statistics) -> Outcome {
+        let row = Row { logits, original: self.original, statistics };
+        let (config, random) = (self.config, |draw| self.random(draw));
+        draw(config.sampler(), config.temperature(), row, |id| self.allowed(id), random).into()
+    }
+
+    /// From the candidates that the sampler leaves, best first.
+    fn draw_among(&self, candidates: &[Candidate]) -> Outcome {
+        draw_among(candidates, self.config.temperature(), |id| self.allowed(id), self.random(0)).into()
+    }
+
+    fn allowed(&self, id: u32) -> bool {
+        if id == self.original {
+            !self.config.exclude_original()
+        } else {
+            self.constraint.allowed(self.position, id)
+        }
+    }
+
+    fn random(&self, draw: u8) -> Uniform {
+        self.stream.draw(self.position as u32, draw)
+    }
+}
+
+impl From<Draw> for Outcome {
+    fn from(draw: Draw) -> Self {
+        match draw {
+            Draw::NoAlternative => Self::NoAlternative,
+            Draw::Token { id, logit } => Self::Drawn { id, logit },
+        }
     }
 }
 

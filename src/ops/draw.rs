@@ -63,9 +63,9 @@ pub fn draw(
 ) -> Draw {
     let logits = row.logits;
     let id = match *sampler {
-        Sampler::TopK(k) => draw_candidate(&largest(logits, k), temperature, allowed, random(0).first),
+        Sampler::TopK(k) => return draw_among(&largest(logits, k), temperature, allowed, random(0)),
         Sampler::TopP(mass) if mass < 1.0 => {
-            draw_candidate(&nucleus(row, mass), temperature, allowed, random(0).first)
+            return draw_among(&nucleus(row, mass), temperature, allowed, random(0));
         }
         Sampler::TopP(_) | Sampler::Full => Tiled::new(row, temperature, allowed).draw(random(0)),
         Sampler::Rejection => {
@@ -157,19 +157,22 @@ fn nucleus(row: Row<'_>, mass: f64) -> Vec<Candidate> {
     }
 }
 
-/// One inverse-CDF draw among `candidates`, which come best first.
-fn draw_candidate(
+/// One inverse-CDF draw among `candidates`, which come best first, by the first word of `random`.
+pub fn draw_among(
     candidates: &[Candidate],
     temperature: f64,
     allowed: impl Fn(u32) -> bool,
-    u: f64,
-) -> Option<u32> {
+    random: Uniform,
+) -> Draw {
     let mut weights: Vec<f64> = candidates
         .iter()
         .map(|candidate| if allowed(candidate.id) { f64::from(candidate.logit) } else { f64::NEG_INFINITY })
         .collect();
     exponentiate(&mut weights, temperature);
-    pick(&weights, u).map(|index| candidates[index].id)
+    pick(&weights, random.first).map_or(Draw::NoAlternative, |index| {
+        let Candidate { id, logit } = candidates[index];
+        Draw::Token { id, logit }
+    })
 }
 
 /// Replaces each logit l by e^{(l−l₀)/T}, l₀ being the largest, and returns l₀. −∞ becomes 0.

@@ -7,6 +7,7 @@
 
 #[cfg(kernels)]
 mod device;
+mod largest;
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 

@@ -16,7 +16,7 @@ pub use windows::{Window, WindowConfig};
 
 use crate::device::Device;
 use crate::model::{Config, Model};
-use crate::ops::draw::largest;
+use crate::ops::draw::Candidate;
 use crate::{Error, Result};
 
 /// Tokens of a pack by default: enough rows to read the weights rarely, few enough to stay small.
@@ -172,12 +172,16 @@ impl<'m> Scorer<'m> {
                     result.entropy.push(scored.entropy);
                 }
             }
-            if config.rank || config.top_k > 0 {
-                let rows: Vec<usize> = (0..batch.scored.len()).collect();
+            let rows: Vec<usize> = (0..batch.scored.len()).collect();
+            if config.rank {
                 batch.logits(&rows, |chunk| {
-                    self.rank_rows(documents, chunk, &mut results);
+                    rank_rows(documents, chunk, &mut results);
                     Ok(())
                 })?;
+            }
+            if config.top_k > 0 {
+                let largest = batch.largest(&rows, config.top_k)?;
+                top_rows(batch, &largest, &mut results);
             }
             Ok(())
         })?;
@@ -192,22 +196,25 @@ impl<'m> Scorer<'m> {
             ..Scores::default()
         }
     }
+}
 
-    /// Ranks and most likely tokens of a chunk of rows.
-    fn rank_rows(&self, documents: &[Sequence], chunk: &Chunk, results: &mut [Scores]) {
-        let config = self.engine.config();
-        let ranked = |row: WholeRow| {
-            let target = documents[row.origin.document].ids[row.origin.position];
-            let rank = config.rank.then(|| rank(row.logits, target));
-            let log_sum = row.scored.statistics.log_sum_exp();
-            let top = largest(row.logits, config.top_k).into_iter();
-            let top = top.map(|token| (token.id, (f64::from(token.logit) - log_sum).min(0.0) as f32));
-            (row.origin.document, rank, top.collect::<Vec<_>>())
-        };
-        for (document, rank, top) in chunk.rows().map(ranked).collect::<Vec<_>>() {
-            results[document].rank.extend(rank);
-            results[document].top.extend(top);
-        }
+/// Ranks of a chunk of rows.
+fn rank_rows(documents: &[Sequence], chunk: &Chunk, results: &mut [Scores]) {
+    let ranked = |row: WholeRow| {
+        let target = documents[row.origin.document].ids[row.origin.position];
+        (row.origin.document, rank(row.logits, target))
+    };
+    for (document, rank) in chunk.rows().map(ranked).collect::<Vec<_>>() {
+        results[document].rank.push(rank);
+    }
+}
+
+/// Log-probabilities of the most likely tokens of a batch's rows.
+fn top_rows(batch: &Batch, largest: &[Vec<Candidate>], results: &mut [Scores]) {
+    for ((origin, scored), largest) in batch.origins.iter().zip(batch.scored).zip(largest) {
+        let log_sum = scored.statistics.log_sum_exp();
+        let log_p = |token: &Candidate| (f64::from(token.logit) - log_sum).min(0.0) as f32;
+        results[origin.document].top.extend(largest.iter().map(|token| (token.id, log_p(token))));
     }
 }
 

@@ -36,15 +36,19 @@ impl<E: Scalar> Case<E> {
         Self::new(hidden, weights, k, samples::ids(seed, rows, vocabulary))
     }
 
-    fn vocabulary(&self) -> usize {
+    pub fn vocabulary(&self) -> usize {
         self.matrix.n()
     }
 
-    fn rows(&self) -> Rows<'_, E> {
+    pub fn rows(&self) -> Rows<'_, E> {
         Rows { data: &self.padded, stride: self.k.next_multiple_of(E::GROUP), rows: self.targets.len() }
     }
 
-    fn head(&self) -> Head<'_, E> {
+    pub fn matrix(&self) -> &Matrix<E> {
+        &self.matrix
+    }
+
+    pub fn head(&self) -> Head<'_, E> {
         Head { hidden: self.rows(), weight: &self.matrix, targets: &self.targets, entropy: true }
     }
 

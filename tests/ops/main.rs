@@ -15,6 +15,7 @@ mod head;
 #[cfg(kernels)]
 mod head_device;
 mod head_extremes;
+mod head_largest;
 mod matmul;
 mod matmul_device;
 mod norm;

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use super::{Origin, Runner};
 use crate::Result;
 use crate::edit::Outcome;
+use crate::ops::draw::{Candidate, largest};
 use crate::ops::head::Scored;
 
 /// One pack's results: a row for each token scored.
@@ -18,6 +19,19 @@ pub(crate) struct Batch<'a> {
 }
 
 impl Batch<'_> {
+    /// The `k` largest logits of each of `rows`, indices in the batch, as [`largest`] orders them.
+    pub fn largest(&mut self, rows: &[usize], k: usize) -> Result<Vec<Vec<Candidate>>> {
+        if let Some(found) = self.runner.largest(rows, k) {
+            return Ok(found);
+        }
+        let mut found = Vec::with_capacity(rows.len());
+        self.logits(rows, |chunk| {
+            found.par_extend(chunk.rows().map(|row| largest(row.logits, k)));
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
     /// Hands whole rows of logits to `f`, a bounded chunk at a time; `rows` are indices in the batch.
     pub fn logits(&mut self, rows: &[usize], mut f: impl FnMut(&Chunk) -> Result<()>) -> Result<()> {
         let Self { origins, scored, .. } = *self;

@@ -4,6 +4,7 @@ use super::{Request, Results, Runner};
 use crate::Result;
 use crate::model::forward::Workspace;
 use crate::model::{Pack, Transformer};
+use crate::ops::draw::Candidate;
 use crate::ops::head::{self, Head, Scored};
 use crate::ops::matmul::Rows;
 use crate::tensor::Element;
@@ -15,8 +16,8 @@ pub(super) struct Cpu<'m, E: Element> {
     workspace: Workspace<E>,
     entropy: bool,
     head: head::Scratch,
-    /// Rows and results of the last pack.
-    rows: usize,
+    /// Targets, one for each row, and results of the last pack.
+    targets: Vec<u32>,
     scored: Vec<Scored>,
     gathered: Vec<E>,
     logits: Vec<f32>,
@@ -31,11 +32,18 @@ impl<'m, E: Element> Cpu<'m, E> {
             workspace: transformer.workspace(tokens, max_length),
             entropy,
             head: head::Scratch::default(),
-            rows: 0,
+            targets: Vec::new(),
             scored: Vec::new(),
             gathered: Vec::new(),
             logits: Vec::new(),
         }
+    }
+
+    /// The head of the last pack.
+    fn last(&self) -> Head<'_, E> {
+        let Self { transformer, workspace, targets, entropy, .. } = self;
+        let hidden = workspace.hidden(transformer.config(), targets.len());
+        Head { hidden, weight: transformer.head(), targets, entropy: *entropy }
     }
 }
 
@@ -54,10 +62,10 @@ impl<E: Element> Runner for Cpu<'_, E> {
 
     fn submit(&mut self, pack: &Pack, _: &[Request]) -> Result<()> {
         self.transformer.forward(pack, &mut self.workspace);
-        self.rows = pack.rows.len();
-        let hidden = self.workspace.hidden(self.transformer.config(), self.rows);
-        let (weight, targets, entropy) = (self.transformer.head(), &pack.targets[..], self.entropy);
-        self.scored = Head { hidden, weight, targets, entropy }.score(&mut self.head);
+        self.targets.clone_from(&pack.targets);
+        let mut scratch = std::mem::take(&mut self.head);
+        self.scored = self.last().score(&mut scratch);
+        self.head = scratch;
         Ok(())
     }
 
@@ -69,8 +77,12 @@ impl<E: Element> Runner for Cpu<'_, E> {
         head::chunk_rows(self.transformer.config().vocab_size)
     }
 
+    fn largest(&mut self, rows: &[usize], k: usize) -> Option<Vec<Vec<Candidate>>> {
+        self.last().largest(rows, k, &self.head)
+    }
+
     fn logits(&mut self, rows: &[usize]) -> Result<(&[f32], usize)> {
-        let hidden = self.workspace.hidden(self.transformer.config(), self.rows);
+        let hidden = self.workspace.hidden(self.transformer.config(), self.targets.len());
         self.gathered.clear();
         for row in rows {
             self.gathered.extend_from_slice(&hidden.data[row * hidden.stride..][..hidden.stride]);

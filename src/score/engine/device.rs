@@ -137,6 +137,10 @@ impl<T: Kernels> Runner for OnDevice<'_, T> {
         })
     }
 
+    fn largest(&mut self, _: &[usize], _: usize) -> Option<Vec<Vec<Candidate>>> {
+        None
+    }
+
     fn chunk_rows(&self) -> usize {
         head::chunk_rows(self.transformer.config().vocab_size)
     }

@@ -18,6 +18,7 @@ use packer::Packer;
 use super::{ScoreConfig, Statistics};
 use crate::edit::{Constraint, EditConfig, Outcome};
 use crate::model::{AnyTransformer, Model, Pack};
+use crate::ops::draw::Candidate;
 use crate::ops::head::Scored;
 use crate::{Error, Result};
 
@@ -89,6 +90,9 @@ trait Runner: Send {
     fn submit(&mut self, pack: &Pack, requests: &[Request]) -> Result<()>;
     /// Waits for the oldest pack under way and gives its rows' results.
     fn collect(&mut self) -> Result<Results>;
+    /// The `k` largest logits of each of some rows of the pack last collected, best first, where there is a faster way to
+    /// them than whole rows.
+    fn largest(&mut self, rows: &[usize], k: usize) -> Option<Vec<Vec<Candidate>>>;
     /// Whole rows of logits that are held at a time.
     fn chunk_rows(&self) -> usize;
     /// Whole rows of logits of the pack last collected, one after the other, and the distance between them; only where
