@@ -171,13 +171,11 @@ impl<'m> Editor<'m> {
             }
         }
         if let Sampler::TopK(k) = *self.config.sampler() {
-            let largest = batch.largest(&rows, k)?;
-            for (&row, candidates) in rows.iter().zip(&largest) {
-                let (origin, scored) = (batch.origins[row], &batch.scored[row]);
+            return batch.largest(&rows, k, |origin, scored, candidates| {
                 let place = self.place(&documents[origin.document], origin.position)?;
                 record(origin, scored, place.draw_among(candidates));
-            }
-            return Ok(());
+                Ok(())
+            });
         }
         batch.logits(&rows, |chunk| {
             let draw = |row: WholeRow| {

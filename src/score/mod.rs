@@ -180,8 +180,12 @@ impl<'m> Scorer<'m> {
                 })?;
             }
             if config.top_k > 0 {
-                let largest = batch.largest(&rows, config.top_k)?;
-                top_rows(batch, &largest, &mut results);
+                batch.largest(&rows, config.top_k, |origin, scored, largest| {
+                    let log_sum = scored.statistics.log_sum_exp();
+                    let log_p = |token: &Candidate| (f64::from(token.logit) - log_sum).min(0.0) as f32;
+                    results[origin.document].top.extend(largest.iter().map(|token| (token.id, log_p(token))));
+                    Ok(())
+                })?;
             }
             Ok(())
         })?;
@@ -206,15 +210,6 @@ fn rank_rows(documents: &[Sequence], chunk: &Chunk, results: &mut [Scores]) {
     };
     for (document, rank) in chunk.rows().map(ranked).collect::<Vec<_>>() {
         results[document].rank.push(rank);
-    }
-}
-
-/// Log-probabilities of the most likely tokens of a batch's rows.
-fn top_rows(batch: &Batch, largest: &[Vec<Candidate>], results: &mut [Scores]) {
-    for ((origin, scored), largest) in batch.origins.iter().zip(batch.scored).zip(largest) {
-        let log_sum = scored.statistics.log_sum_exp();
-        let log_p = |token: &Candidate| (f64::from(token.logit) - log_sum).min(0.0) as f32;
-        results[origin.document].top.extend(largest.iter().map(|token| (token.id, log_p(token))));
     }
 }
 

@@ -19,17 +19,24 @@ pub(crate) struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    /// The `k` largest logits of each of `rows`, indices in the batch, as [`largest`] orders them.
-    pub fn largest(&mut self, rows: &[usize], k: usize) -> Result<Vec<Vec<Candidate>>> {
+    /// Hands the `k` largest logits of each of `rows`, indices in the batch, to `f`, as [`largest`] orders them.
+    pub fn largest(
+        &mut self,
+        rows: &[usize],
+        k: usize,
+        mut f: impl FnMut(Origin, &Scored, &[Candidate]) -> Result<()>,
+    ) -> Result<()> {
+        let Self { origins, scored, .. } = *self;
         if let Some(found) = self.runner.largest(rows, k) {
-            return Ok(found);
+            let mut found = rows.iter().zip(&found);
+            return found.try_for_each(|(&row, found)| f(origins[row], &scored[row], found));
         }
-        let mut found = Vec::with_capacity(rows.len());
         self.logits(rows, |chunk| {
-            found.par_extend(chunk.rows().map(|row| largest(row.logits, k)));
-            Ok(())
-        })?;
-        Ok(found)
+            let of_row = |row: WholeRow| largest(row.logits, k);
+            let found: Vec<_> = chunk.rows().map(of_row).collect();
+            let mut found = chunk.rows.iter().zip(&found);
+            found.try_for_each(|(&row, found)| f(origins[row], &scored[row], found))
+        })
     }
 
     /// Hands whole rows of logits to `f`, a bounded chunk at a time; `rows` are indices in the batch.

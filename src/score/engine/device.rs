@@ -9,6 +9,7 @@ use crate::device::{Buffer, Mark, Queue, View};
 use crate::edit::{Constraint, EditConfig, Sampler};
 use crate::model::Pack;
 use crate::model::device::{Transformer, Workspace};
+use crate::ops::draw::Candidate;
 use crate::ops::edit::{Batch, Classes, Edit, Origin, ROOM};
 use crate::ops::head::{self, Chosen, Scores, TILE, logits_on};
 use crate::{Error, Result};
