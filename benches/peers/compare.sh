@@ -37,7 +37,7 @@ esac
 case " $* " in *llama.cpp*)
     # The source has the script that converts models, too.
     if ! [ -d "$target/$llama" ]; then
-        "$venv/bin/pip" download -q --no-deps --no-binary :all: -d "$target" "${llama/-/==}"
+        "$venv/bin/pip" download -q --no-deps --no-binary llama-cpp-python -d "$target" "${llama/-/==}"
         tar -C "$target" -xzf "$target/$llama.tar.gz"
     fi
     if ! has "llama_cpp, sentencepiece"; then
