@@ -46,4 +46,6 @@ case " $* " in *llama.cpp*)
     options+=(--converter "$target/$llama/vendor/llama.cpp/convert_hf_to_gguf.py")
     ;;
 esac
+# The source tree stays as it was.
+export PYTHONDONTWRITEBYTECODE=1
 exec "$venv/bin/python" "$here/compare.py" --binary "$target/release/toedit" "${options[@]}" "$@"
