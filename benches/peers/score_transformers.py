@@ -13,13 +13,14 @@ import time
 import torch
 import transformers
 
+from agreement import differences, read_lines
+
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
 
 
 def read_documents(path, model, max_length):
     """Each document as (ids, context): `context` leading ids were put there by the tokenizer and are not counted."""
-    with open(path, encoding="utf-8", newline="\n") as file:
-        records = [json.loads(line) for line in file if line.strip()]
+    records = read_lines(path)
     if any("input_ids" not in record for record in records):
         tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=os.path.join(model, "tokenizer.json"))
     documents = []
@@ -59,23 +60,6 @@ def score(model, documents, batch_size):
     return results
 
 
-def compare(ours, theirs):
-    """Mean and largest absolute difference over the positions that both scored."""
-    if len(ours) != len(theirs):
-        raise SystemExit(f"--against holds {len(ours)} documents, the input {len(theirs)}")
-    differences = []
-    for index, (left, right) in enumerate(zip(ours, theirs)):
-        # Theirs may end earlier (--max-length), but never later.
-        if len(left) < len(right):
-            raise SystemExit(f"document {index}: {len(left)} log-probabilities in --against, {len(right)} here")
-        differences += [abs(a - b) for a, b in zip(left, right) if a is not None and b is not None]
-    return {
-        "compared": len(differences),
-        "mean_abs_difference": sum(differences) / max(len(differences), 1),
-        "max_abs_difference": max(differences, default=0.0),
-    }
-
-
 def measure(model, documents, batch_size):
     """Tokens per second of one run over all documents, after one batch to warm up."""
     score_batch(model, documents[:batch_size])
@@ -107,8 +91,7 @@ def main():
     documents = read_documents(args.input, args.model, args.max_length)
     ours = None
     if args.against:
-        with open(args.against, encoding="utf-8") as file:
-            ours = [json.loads(line)["logprobs"] for line in file]
+        ours = [record["logprobs"] for record in read_lines(args.against)]
 
     for dtype in args.dtypes:
         model = transformers.AutoModelForCausalLM.from_pretrained(
@@ -118,8 +101,8 @@ def main():
             theirs, figures = measure(model, documents, batch_size)
             setting = {"dtype": dtype, "batch_size": batch_size, "threads": args.threads}
             versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-            differences = compare(ours, theirs) if ours else {}
-            print(json.dumps({**setting, **figures, **differences, **versions}), flush=True)
+            compared = differences(ours, theirs) if ours else {}
+            print(json.dumps({**setting, **figures, **compared, **versions}), flush=True)
 
 
 if __name__ == "__main__":
