@@ -16,7 +16,8 @@ pub use windows::{Window, WindowConfig};
 
 use crate::device::Device;
 use crate::model::{Config, Model};
-use crate::ops::draw::Candidate;
+use crate::ops::draw::{Candidate, largest};
+use crate::ops::head::Scored;
 use crate::{Error, Result};
 
 /// Tokens of a pack by default: enough rows to read the weights rarely, few enough to stay small.
@@ -174,16 +175,14 @@ impl<'m> Scorer<'m> {
             }
             let rows: Vec<usize> = (0..batch.scored.len()).collect();
             if config.rank {
+                // Whole rows are there, for the largest logits too.
                 batch.logits(&rows, |chunk| {
-                    rank_rows(documents, chunk, &mut results);
+                    rank_rows(documents, chunk, config.top_k, &mut results);
                     Ok(())
                 })?;
-            }
-            if config.top_k > 0 {
+            } else if config.top_k > 0 {
                 batch.largest(&rows, config.top_k, |origin, scored, largest| {
-                    let log_sum = scored.statistics.log_sum_exp();
-                    let log_p = |token: &Candidate| (f64::from(token.logit) - log_sum).min(0.0) as f32;
-                    results[origin.document].top.extend(largest.iter().map(|token| (token.id, log_p(token))));
+                    results[origin.document].push_top(scored, largest);
                     Ok(())
                 })?;
             }
@@ -202,14 +201,24 @@ impl<'m> Scorer<'m> {
     }
 }
 
-/// Ranks of a chunk of rows.
-fn rank_rows(documents: &[Sequence], chunk: &Chunk, results: &mut [Scores]) {
+/// Ranks and most likely tokens of a chunk of rows.
+fn rank_rows(documents: &[Sequence], chunk: &Chunk, top_k: usize, results: &mut [Scores]) {
     let ranked = |row: WholeRow| {
         let target = documents[row.origin.document].ids[row.origin.position];
-        (row.origin.document, rank(row.logits, target))
+        (row.origin.document, *row.scored, rank(row.logits, target), largest(row.logits, top_k))
     };
-    for (document, rank) in chunk.rows().map(ranked).collect::<Vec<_>>() {
+    for (document, scored, rank, largest) in chunk.rows().map(ranked).collect::<Vec<_>>() {
         results[document].rank.push(rank);
+        results[document].push_top(&scored, &largest);
+    }
+}
+
+impl Scores {
+    /// Adds a row's most likely tokens.
+    fn push_top(&mut self, scored: &Scored, largest: &[Candidate]) {
+        let log_sum = scored.statistics.log_sum_exp();
+        let log_p = |token: &Candidate| (f64::from(token.logit) - log_sum).min(0.0) as f32;
+        self.top.extend(largest.iter().map(|token| (token.id, log_p(token))));
     }
 }
 
