@@ -107,7 +107,7 @@ impl Stages {
         let inputs = Inputs::expand(&[self.input()])?;
         let mut writer = Outputs::plan(&inputs, &self.output(), Payload::Documents)?.writer(true);
         for job in jobs {
-            let metadata = Metadata { counts: job.edited.counts, edits: None };
+            let metadata = Metadata { counts: job.edited.counts, ..Metadata::default() };
             let metadata = serde_json::to_string(&metadata).expect("counts have a JSON form");
             let (text, metadata) = (Member::Set(&job.edits[..]), Member::Set(&metadata[..]));
             writer.write(&job.document, &Patch { text, metadata, ..Patch::default() })?;

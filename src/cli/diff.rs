@@ -8,8 +8,8 @@ use anstyle::{AnsiColor, Style};
 use super::print;
 use super::progress::colour;
 use crate::Result;
-use crate::data::Document;
-use crate::edit::{Edited, TokenEdit};
+use crate::data::{Content, Document, messages};
+use crate::edit::{Edited, EditedRecord, TokenEdit};
 
 const OLD: Style = AnsiColor::Red.on_default().strikethrough();
 const NEW: Style = AnsiColor::Green.on_default().bold();
@@ -27,19 +27,35 @@ impl Diff {
         Self { left: limit, coloured: colour(&stdout()) }
     }
 
-    /// Prints a document, unless nothing was changed in it or enough were printed.
-    pub fn show(&mut self, document: &Document, edited: &Edited, edits: &[TokenEdit]) -> Result<()> {
-        if edits.is_empty() || self.left == 0 {
+    /// Prints a document and its edits in the last generation, unless there are none or enough were printed.
+    pub fn show(&mut self, edited: &EditedRecord) -> Result<()> {
+        let last = edited.token_edits.last().map(|edit| edit.generation);
+        let first = edited.token_edits.partition_point(|edit| Some(edit.generation) < last);
+        let edits = &edited.token_edits[first..];
+        if edited.edited.changes.is_empty() || self.left == 0 {
             return Ok(());
         }
         self.left -= 1;
-        let mut out = self.title(document, edited);
-        match document.text() {
-            Some(text) => self.text(&mut out, text, edits),
-            None => self.ids(&mut out, edits),
+        let document = &edited.record.document;
+        let mut out = self.title(document, &edited.edited);
+        match document.content() {
+            Content::Text(text) => self.text(&mut out, text, edits),
+            Content::Ids(_) => self.ids(&mut out, edits),
+            Content::Messages(raw) => self.messages(&mut out, raw, edits),
         }
         out.push_str("\n\n");
         print(out.as_bytes())
+    }
+
+    /// The messages with edits, each after its number.
+    fn messages(&self, out: &mut String, raw: &str, edits: &[TokenEdit]) {
+        let messages = messages::read(raw).unwrap_or_default();
+        for edits in edits.chunk_by(|a, b| a.message == b.message) {
+            let number = edits[0].message.unwrap_or_default();
+            let content = messages.get(number).and_then(|message| message.content.as_deref());
+            let _ = write!(out, "{}message {number}: ", if out.ends_with('\n') { "" } else { "\n" });
+            self.text(out, content.unwrap_or_default(), edits);
+        }
     }
 
     fn title(&self, document: &Document, edited: &Edited) -> String {

@@ -1,52 +1,34 @@
 //! `toedit edit`: the method, from records to records.
 
+mod scores;
+
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use super::args::{EditArgs, EmitArg, RuleArgs, SamplerArg, SamplerArgs, StrategyArg};
 use super::diff::Diff;
-use super::pipeline::{Job, Pipeline, name_record};
+use super::pipeline::{Job, Pipeline};
 use super::progress::{Mode, Progress};
 use super::session::{Session, SessionCard};
 use super::signals::Interrupt;
 use super::summary::{self, Tally, Timing};
 use super::{estimate, print};
-use crate::data::{Document, Documents, Inputs, Member, OutputWriter, Outputs, Patch, Payload};
-use crate::data::{TextEdit, stream_key};
+use crate::compose::{Layout, Record};
+use crate::data::{Content, Documents, Inputs, Member, OutputWriter, Outputs, Patch, Payload};
 use crate::edit::config::DEFAULT_TOP_K;
-use crate::edit::text::{AlignedText, token_edit};
 use crate::edit::{
-    Action, Condition, Constraint, Counts, EditConfig, EditInput, Edited, Editor, IdConstraint, Metadata,
-    Rule, Sampler, Strategy, TextConstraint, TokenEdit, Vocabulary,
+    Action, Condition, Counts, EditConfig, EditedRecord, Metadata, RecordEditor, Rule, Sampler, Strategy,
+    Vocabulary,
 };
-use crate::tokenizer::Alignment;
 use crate::{Error, Result};
+use scores::Scores;
 
-/// Why a document comes out unedited.
-const UNALIGNED: &str = "tokens do not add up to the text";
-
-/// What reading prepares: where the tokens lie in the text.
-pub(super) enum Layout {
-    Ids,
-    Text(Alignment),
-    /// To be passed through.
-    Unaligned,
-}
-
-/// An edited document, ready to write.
-pub(super) struct Output {
-    job: Job<Layout>,
-    edited: Edited,
-    text_edits: Vec<TextEdit>,
-    token_edits: Vec<TokenEdit>,
-}
-
-impl Output {
-    /// What became of the tokens.
-    pub fn counts(&self) -> Counts {
-        self.edited.counts
-    }
+/// What became of the tokens of all documents.
+#[derive(Default)]
+pub(super) struct Totals {
+    /// Of each generation.
+    generations: Vec<Counts>,
 }
 
 /// The summary file.
@@ -60,6 +42,9 @@ struct Summary<'a> {
     documents: u64,
     #[serde(flatten)]
     counts: Counts,
+    /// Of each, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    generations: Option<Vec<Counts>>,
     truncated: u64,
     passed_through: &'a BTreeMap<&'static str, u64>,
     #[serde(flatten)]
@@ -79,24 +64,29 @@ pub fn run(args: &EditArgs) -> Result<u8> {
     if let Some(warning) = config.warning() {
         tracing::warn!("{warning}");
     }
-    let documents = inputs.documents(args.input.read_options())?;
-    let session = Session::open(&args.model, &args.run, &args.window, &interrupt)?;
+    let documents = inputs.documents(args.records.prompt.read_options(args.input.read_options())?)?;
+    scores::check(args, &config)?;
+    let (mut session, model) = scores::open(args, &interrupt)?;
+    let scores = Scores::new(args, &mut session, model.as_ref(), &config)?;
     let progress = Progress::new(Mode::of(&args.common), inputs.total_bytes());
-    let vocabulary = Vocabulary::new(session.model.config(), session.tokenizer.as_ref());
-    let run =
-        Run { args, session: &session, config: &config, vocabulary: &vocabulary, interrupt: &interrupt };
-    let editor = Editor::new(&session.model, session.score.clone(), config.clone())?;
+    let vocabulary = Vocabulary::new(&session.config, session.composer.tokenizer());
+    let generations = args.generations.generations;
+    let provenance = args.form.provenance || args.form.diff.is_some();
+    let editor =
+        RecordEditor::new(&session.composer, &vocabulary, scores.prior(), &config, generations, provenance)?;
+    let run = Run { args, session: &session, config: &config, editor: &editor, interrupt: &interrupt };
     if args.form.dry_run {
-        return session.pool.install(|| estimate::run(&run, &editor, documents, &progress));
+        return session.pool.install(|| estimate::run(&run, documents, &progress));
     }
     let sink = match (args.form.diff, outputs) {
         (Some(limit), _) => Sink::Diff(Diff::new(limit)),
         (None, Some(outputs)) => Sink::Write(Box::new(outputs.writer(args.output.overwrite))),
         (None, None) => unreachable!("`check` asks for an output"),
     };
-    let (tally, counts) = session.pool.install(|| run.edit(&editor, documents, sink, &progress))?;
+    let (tally, totals) = session.pool.install(|| run.edit(documents, sink, &progress))?;
+    scores.finish()?;
     progress.finish();
-    run.report(&tally, counts)?;
+    run.report(&tally, &totals)?;
     Ok(tally.exit_status())
 }
 
@@ -125,143 +115,94 @@ pub(super) struct Run<'a> {
     pub args: &'a EditArgs,
     pub session: &'a Session,
     pub config: &'a EditConfig,
-    pub vocabulary: &'a Vocabulary,
+    pub editor: &'a RecordEditor<'a>,
     pub interrupt: &'a Interrupt,
 }
 
 impl Run<'_> {
-    fn edit(
-        &self,
-        editor: &Editor,
-        documents: Documents,
-        mut sink: Sink,
-        progress: &Progress,
-    ) -> Result<(Tally, Counts)> {
+    fn edit(&self, documents: Documents, mut sink: Sink, progress: &Progress) -> Result<(Tally, Totals)> {
         let read = documents.progress();
-        let (mut tally, mut counts) = (Tally::default(), Counts::default());
+        let (mut tally, mut totals) = (Tally::default(), Totals::default());
         Pipeline {
             interrupt: self.interrupt,
             chunk_tokens: self.session.chunk_tokens(),
-            prepare: |document| prepare(self.session, document),
-            work: |jobs| {
+            prepare: |document| self.session.prepare(document, true),
+            work: |jobs: Vec<Job<Layout>>| {
+                for job in &jobs {
+                    tally.count(&self.session.sequence(job), &self.session.score.windows);
+                }
                 tally.begin_batch();
-                let outputs = self.edit_chunk(editor, jobs)?;
+                let records = self.edit_chunk(jobs)?;
                 tally.end_batch();
-                for output in &outputs {
-                    tally.count(&self.session.sequence(&output.job), &self.session.score.windows);
-                    counts += output.edited.counts;
-                    if matches!(output.job.extra, Layout::Unaligned) {
-                        *tally.passed_through.entry(UNALIGNED).or_default() += 1;
-                    }
+                for record in &records {
+                    totals.add(&record.generations);
+                    tally.pass_through(record.flaw);
                 }
                 progress.update(tally.documents, tally.tokens, read.read());
-                Ok(outputs)
+                Ok(records)
             },
-            write: |output: Output| match &mut sink {
-                Sink::Write(writer) => self.write(writer, &output),
-                Sink::Diff(diff) => diff.show(&output.job.document, &output.edited, &output.token_edits),
+            write: |record: EditedRecord| match &mut sink {
+                Sink::Write(writer) => self.write(writer, &record),
+                Sink::Diff(diff) => diff.show(&record),
             },
         }
         .run(documents)?;
         if let Sink::Write(writer) = sink {
             writer.finish()?;
         }
-        Ok((tally, counts))
+        Ok((tally, totals))
     }
 
     /// Takes a chunk through the model.
-    pub fn edit_chunk(&self, editor: &Editor, jobs: Vec<Job<Layout>>) -> Result<Vec<Output>> {
-        let constraints: Vec<_> = jobs.iter().map(|job| self.constraint(job)).collect();
-        let (mut places, mut inputs) = (Vec::new(), Vec::new());
-        for (place, (job, constraint)) in jobs.iter().zip(&constraints).enumerate() {
-            if let Some(constraint) = constraint {
-                let (sequence, stream) = (self.session.sequence(job), stream_key(&job.document));
-                inputs.push(EditInput { sequence, stream, constraint: &**constraint });
-                places.push(place);
+    pub fn edit_chunk(&self, jobs: Vec<Job<Layout>>) -> Result<Vec<EditedRecord>> {
+        let record = |Job { document, ids, extra }| Record { document, ids, layout: extra };
+        self.editor.edit(jobs.into_iter().map(record).collect())
+    }
+
+    fn write(&self, writer: &mut OutputWriter, edited: &EditedRecord) -> Result<()> {
+        let Record { document, ids, .. } = &edited.record;
+        let emit = self.args.form.emit;
+        let wants_ids = match document.content() {
+            Content::Ids(_) => !edited.edited.changes.is_empty(),
+            Content::Messages(_) if emit == EmitArg::Ids => {
+                return Err(document.error("--emit ids: a conversation stays text, expected --emit both"));
             }
-        }
-        let named = |error| match error {
-            Error::Document { index, reason } => Error::Document { index: places[index], reason },
-            other => other,
+            _ => emit != EmitArg::Text,
         };
-        let mut results = vec![Edited::default(); jobs.len()];
-        let edited = editor.edit(&inputs).map_err(|error| name_record(named(error), &jobs))?;
-        for (place, edited) in places.iter().zip(edited) {
-            results[*place] = edited;
-        }
-        drop(constraints);
-        jobs.into_iter().zip(results).map(|(job, edited)| self.output(job, edited)).collect()
-    }
-
-    /// None where the document is passed through.
-    fn constraint<'a>(&'a self, job: &'a Job<Layout>) -> Option<Box<dyn Constraint + 'a>> {
-        let (vocabulary, ids) = (self.vocabulary, &job.ids[..]);
-        match (&job.extra, &self.session.tokenizer) {
-            (Layout::Text(alignment), Some(tokenizer)) => {
-                Some(Box::new(TextConstraint { vocabulary, tokenizer, ids, alignment }))
-            }
-            (Layout::Ids, tokenizer) => {
-                Some(Box::new(IdConstraint::new(vocabulary, tokenizer.as_ref(), ids)))
-            }
-            _ => None,
-        }
-    }
-
-    fn output(&self, job: Job<Layout>, mut edited: Edited) -> Result<Output> {
-        let provenance = self.args.form.provenance || self.args.form.diff.is_some();
-        let (mut text_edits, mut token_edits) = (Vec::new(), Vec::new());
-        match (&job.extra, job.document.text(), &self.session.tokenizer) {
-            (Layout::Text(alignment), Some(text), Some(tokenizer)) => {
-                let aligned = AlignedText { tokenizer, text, alignment };
-                let spliced =
-                    aligned.splice(&edited.changes).map_err(|error| job.document.error(error.to_string()))?;
-                if provenance {
-                    token_edits = aligned.provenance(&edited.changes, &spliced, self.config);
-                }
-                text_edits = spliced.edits;
-            }
-            (Layout::Ids, ..) if provenance => {
-                token_edits = edited.changes.iter().map(|change| token_edit(change, self.config)).collect();
-            }
-            (Layout::Unaligned, ..) => edited.counts.tokens = job.ids.len() as u64,
-            _ => {}
-        }
-        Ok(Output { job, edited, text_edits, token_edits })
-    }
-
-    fn write(&self, writer: &mut OutputWriter, output: &Output) -> Result<()> {
-        let Output { job, edited, .. } = output;
-        let form = &self.args.form;
-        let is_text = job.document.text().is_some();
-        let wants_ids = if is_text { form.emit != EmitArg::Text } else { !edited.changes.is_empty() };
-        let ids = wants_ids.then(|| edited.apply(&job.ids));
-        let metadata = self.metadata(output)?;
+        let ids = wants_ids.then(|| edited.edited.apply(ids));
+        let metadata = self.metadata(edited)?;
+        let patch = edited.patch(ids.as_deref());
         let patch = Patch {
-            text: match form.emit {
-                EmitArg::Ids if is_text => Member::Remove,
-                _ if output.text_edits.is_empty() => Member::Keep,
-                _ => Member::Set(&output.text_edits),
-            },
-            ids: ids.as_deref().map_or(Member::Keep, Member::Set),
+            text: if emit == EmitArg::Ids && document.text().is_some() { Member::Remove } else { patch.text },
             metadata: metadata.as_deref().map_or(Member::Remove, Member::Set),
+            ..patch
         };
-        writer.write(&job.document, &patch)
+        writer.write(document, &patch)
     }
 
-    fn metadata(&self, output: &Output) -> Result<Option<String>> {
+    fn metadata(&self, edited: &EditedRecord) -> Result<Option<String>> {
         if self.args.form.no_metadata {
             return Ok(None);
         }
-        let edits = self.args.form.provenance.then(|| output.token_edits.clone());
-        let metadata = Metadata { counts: output.edited.counts, edits };
-        let text = serde_json::to_string(&metadata);
-        text.map(Some).map_err(|error| output.job.document.error(error.to_string()))
+        let document = &edited.record.document;
+        let edits = self.args.form.provenance.then(|| edited.token_edits.clone());
+        let metadata = match self.args.generations.first_generation {
+            0 => Metadata { edits, ..Metadata::of_generations(&edited.generations) },
+            first => {
+                let earlier = Metadata::of_earlier(document.metadata(), first, edits.is_some());
+                earlier.map_err(|reason| document.error(reason))?.extended(&edited.generations, edits)
+            }
+        };
+        let field = self.args.records.prompt.response_field.clone().filter(|_| document.text().is_some());
+        let text = serde_json::to_string(&Metadata { field, ..metadata });
+        text.map(Some).map_err(|error| document.error(error.to_string()))
     }
 
     /// The summary: on standard output after a diff, else on standard error; and in its file.
-    fn report(&self, tally: &Tally, counts: Counts) -> Result<()> {
+    fn report(&self, tally: &Tally, totals: &Totals) -> Result<()> {
         let timing = tally.timing(self.session.load_seconds);
-        let text = format!("{}{}{}", tally.text(), timing.text(), describe(&counts));
+        let text = format!("{}{}{}", tally.text(), timing.text(), totals.describe(self.config.generation()));
+        let Metadata { counts, generations, .. } = Metadata::of_generations(&totals.generations);
         let summary = Summary {
             command: "edit",
             version: env!("CARGO_PKG_VERSION"),
@@ -269,6 +210,7 @@ impl Run<'_> {
             edit: self.config,
             documents: tally.documents,
             counts,
+            generations,
             truncated: tally.truncated,
             passed_through: &tally.passed_through,
             timing,
@@ -282,18 +224,39 @@ impl Run<'_> {
     }
 }
 
-/// Encodes a document and finds its tokens' bytes.
-pub(super) fn prepare(session: &Session, document: Document) -> Result<Job<Layout>> {
-    let ids = session.encode(&document)?;
-    let extra = match (document.text(), &session.tokenizer) {
-        (Some(text), Some(tokenizer)) => tokenizer.align(text, &ids).map_or(Layout::Unaligned, Layout::Text),
-        _ => Layout::Ids,
-    };
-    Ok(Job { document, ids, extra })
+impl Totals {
+    /// Adds a document's generations.
+    pub fn add(&mut self, generations: &[Counts]) {
+        self.generations.resize(self.generations.len().max(generations.len()), Counts::default());
+        self.generations.iter_mut().zip(generations).for_each(|(total, counts)| *total += *counts);
+    }
+
+    /// Of all generations; tokens are the first one's.
+    pub fn counts(&self) -> Counts {
+        Metadata::of_generations(&self.generations).counts
+    }
+
+    /// The counts in words, and those of each generation, which are numbered from `first` on, where there are several.
+    pub fn describe(&self, first: u32) -> String {
+        let mut text = describe(&self.counts());
+        if self.generations.len() > 1 {
+            for (number, counts) in self.generations.iter().enumerate() {
+                let number = u64::from(first) + number as u64;
+                text += &format!(
+                    "; generation {number}: {} scored, {} eligible, {} changed",
+                    counts.scored, counts.eligible, counts.changed
+                );
+                if counts.dropped > 0 {
+                    text += &format!(", {} dropped", counts.dropped);
+                }
+            }
+        }
+        text
+    }
 }
 
 /// The counts that are not zero; eligible and changed always, changed last.
-pub(super) fn describe(counts: &Counts) -> String {
+fn describe(counts: &Counts) -> String {
     let mut text = format!(", {} scored", counts.scored);
     for (count, name) in [
         (counts.dropped, "dropped"),
@@ -322,7 +285,8 @@ fn edit_config(args: &EditArgs) -> Result<EditConfig> {
         None => config,
     };
     let config = config.with_sampler(sampler(&args.sampler)?)?;
-    Ok(config.with_exclude_original(args.sampler.exclude_original).with_seed(args.run.seed))
+    let config = config.with_exclude_original(args.sampler.exclude_original).with_seed(args.run.seed);
+    config.with_generation(args.generations.first_generation)
 }
 
 /// Rules in full come first, then the short forms: resample before drop, above before below.

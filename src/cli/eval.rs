@@ -18,6 +18,7 @@ use super::session::{Session, SessionCard};
 use super::signals::Interrupt;
 use super::summary::{self, Tally, Timing};
 use crate::Result;
+use crate::compose::{ComposeConfig, Layout};
 use crate::data::{Document, Documents, Inputs};
 use crate::model::{Config, folder};
 use crate::score::{Scorer, Scores};
@@ -66,10 +67,13 @@ fn perplexity(args: &PerplexityArgs) -> Result<u8> {
     let inputs = Inputs::expand(&args.input.input)?;
     summary::check(args.output.summary.as_deref(), &inputs, None)?;
     let documents = inputs.documents(args.input.read_options())?;
-    let session = Session::open(&args.model, &args.run, &window(args)?, &interrupt)?;
+    let window = window(args)?;
+    let compose = ComposeConfig { bos: window.bos.into(), ..ComposeConfig::default() };
+    let (session, model) = Session::open(&args.model, &args.run, &window, compose, &interrupt)?;
+    let scorer = Scorer::new(&model, session.score.clone())?;
     let progress = Progress::new(Mode::of(&args.common), inputs.total_bytes());
     let mut figures = Figures::new(args.mean.batch_size);
-    session.pool.install(|| figures.measure(&session, &progress, &interrupt, documents))?;
+    session.pool.install(|| figures.measure(&session, &scorer, &progress, &interrupt, documents))?;
     progress.finish();
     report(args, &session, &figures)?;
     Ok(figures.tally.exit_status())
@@ -104,32 +108,30 @@ impl Figures {
     fn measure(
         &mut self,
         session: &Session,
+        scorer: &Scorer,
         progress: &Progress,
         interrupt: &Interrupt,
         documents: Documents,
     ) -> Result<()> {
-        let scorer = Scorer::new(&session.model, session.score.clone())?;
         let read = documents.progress();
         Pipeline {
             interrupt,
             chunk_tokens: session.chunk_tokens(),
-            prepare: |document: Document| {
-                let ids = session.encode(&document)?;
-                Ok(Job { document, ids, extra: () })
-            },
-            work: |jobs: Vec<Job<()>>| {
+            prepare: |document: Document| session.prepare(document, false),
+            work: |jobs: Vec<Job<Layout>>| {
                 self.tally.begin_batch();
-                let scores = session.score_jobs(&scorer, &jobs)?;
+                let scores = session.score_jobs(scorer, &jobs, false)?;
                 self.tally.end_batch();
-                for (job, scores) in jobs.iter().zip(&scores) {
+                for (job, (scores, _)) in jobs.iter().zip(&scores) {
                     self.tally.count(&session.sequence(job), &session.score.windows);
+                    self.tally.pass_through(job.extra.flaw());
                     self.totals.add(scores);
                     self.batches.add(scores);
                 }
                 progress.update(self.tally.documents, self.tally.tokens, read.read());
                 Ok(jobs)
             },
-            write: |_: Job<()>| Ok(()),
+            write: |_: Job<Layout>| Ok(()),
         }
         .run(documents)?;
         self.batches.close();

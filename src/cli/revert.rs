@@ -5,11 +5,10 @@ use super::pipeline::Arrivals;
 use super::progress::{Mode, Progress};
 use super::signals::Interrupt;
 use super::summary::{self, documents_and_tokens};
-use crate::data::{Document, Inputs, Member, OutputWriter, Outputs, Patch, Payload, TextEdit};
-use crate::edit::provenance::{revert_ids, revert_text};
-use crate::edit::splice::{Replacement, splice};
-use crate::edit::{Metadata, TokenEdit};
-use crate::{Error, Result};
+use crate::Result;
+use crate::data::{Document, Inputs, Member, OutputWriter, Outputs, Patch, Payload};
+use crate::edit::provenance::revert_ids;
+use crate::edit::{Metadata, records};
 
 /// The summary file.
 #[derive(Default, serde::Serialize)]
@@ -37,7 +36,7 @@ pub fn run(args: &RevertArgs) -> Result<u8> {
     let mut writer = outputs.writer(args.output.overwrite);
     let mut done = Summary::default();
     for document in Arrivals::new(documents, &interrupt) {
-        done.reverted += revert(&document?, &mut writer)?;
+        done.reverted += revert(&document?, &args.text_field, &mut writer)?;
         done.documents += 1;
         progress.update(done.documents, done.reverted, bytes.read());
     }
@@ -49,44 +48,31 @@ pub fn run(args: &RevertArgs) -> Result<u8> {
 }
 
 /// Writes the document as it was and gives the number of edits undone.
-fn revert(document: &Document, writer: &mut OutputWriter) -> Result<u64> {
+fn revert(document: &Document, text_field: &str, writer: &mut OutputWriter) -> Result<u64> {
     let metadata = metadata(document)?;
+    if let Some(field) = metadata.field.as_deref().filter(|field| *field != text_field) {
+        return Err(
+            document.error(format!("the edits are of the field `{field}`: give --text-field {field}"))
+        );
+    }
     let edits = metadata.edits.as_deref().unwrap_or_default();
-    let failed = |error: Error| document.error(error.to_string());
-    let text = document.text().map(|text| text_edits(text, edits)).transpose().map_err(failed)?;
-    let ids = match document.ids() {
-        Some(edited) => Some(revert_ids(edited, edits).map_err(failed)?),
-        None => ids_beside_text(document, &metadata),
-    };
+    let ids = if document.ids().is_some() { None } else { ids_beside_text(document, &metadata) };
     let patch = Patch {
-        text: text.as_deref().map_or(Member::Keep, Member::Set),
         ids: ids.as_deref().map_or(Member::Keep, Member::Set),
         metadata: Member::Remove,
+        ..Patch::default()
     };
-    writer.write(document, &patch)?;
+    let original = records::revert(document, edits)?;
+    writer.write(original.as_ref().unwrap_or(document), &patch)?;
     Ok(edits.len() as u64)
-}
-
-/// What to replace in an edited text. After one round of editing these are the edits the other way round, so that the
-/// JSON spelling of all other characters stays; after several it is the whole text.
-fn text_edits(text: &str, edits: &[TokenEdit]) -> Result<Vec<TextEdit>> {
-    // Checks each edit against the text.
-    let original = revert_text(text, edits)?;
-    if edits.windows(2).any(|pair| pair[0].generation != pair[1].generation) {
-        return Ok(vec![TextEdit { start: 0, end: text.len(), new: original }]);
-    }
-    let undo = edits.iter().filter_map(|edit| {
-        let (span, pieces) = (edit.span?, edit.pieces.as_ref()?);
-        Some(Replacement { range: span.out_byte_start..span.out_byte_end, new: &pieces.old.0 })
-    });
-    Ok(splice(text, &undo.collect::<Vec<_>>())?.edits)
 }
 
 /// The original ids where a record holds the edited ones beside its text, as `--emit both` writes them. Ids that the
 /// edits do not fit were there before and went through untouched.
 fn ids_beside_text(document: &Document, metadata: &Metadata) -> Option<Vec<u32>> {
     let ids: Vec<u32> = serde_json::from_str(document.raw_ids()?).ok()?;
-    let edits = metadata.edits.as_deref().filter(|edits| !edits.is_empty())?;
+    let edits =
+        metadata.edits.as_deref().filter(|edits| !edits.is_empty() && metadata.generations.is_none())?;
     let edited_len = metadata.counts.tokens.checked_sub(metadata.counts.dropped)?;
     if ids.len() as u64 != edited_len {
         return None;

@@ -10,7 +10,10 @@ use super::session::{Session, SessionCard};
 use super::signals::Interrupt;
 use super::summary::{self, Tally, Timing};
 use crate::Result;
+use crate::compose::Layout;
 use crate::data::{Document, Inputs, Outputs, Payload};
+use crate::model::Model;
+use crate::score::cache::{CacheWriter, Entry, Key};
 use crate::score::{ScoreConfig, Scorer, Scores};
 
 /// A line of the output.
@@ -87,8 +90,12 @@ pub fn run(args: &ScoreArgs) -> Result<u8> {
     let outputs = Outputs::plan(&inputs, output, Payload::Lines)?;
     outputs.check(args.output.overwrite)?;
     summary::check(args.output.summary.as_deref(), &inputs, Some(&outputs))?;
-    let documents = inputs.documents(args.input.read_options())?;
-    let session = Session::open(&args.model, &args.run, &args.window, &interrupt)?;
+    if let Some(folder) = &args.tokens.cache {
+        CacheWriter::check(folder, args.output.overwrite)?;
+    }
+    let documents = inputs.documents(args.records.prompt.read_options(args.input.read_options())?)?;
+    let compose = args.records.compose(args.window.bos);
+    let (session, model) = Session::open(&args.model, &args.run, &args.window, compose, &interrupt)?;
     let config = ScoreConfig {
         entropy: args.tokens.entropy,
         rank: args.tokens.rank,
@@ -97,7 +104,7 @@ pub fn run(args: &ScoreArgs) -> Result<u8> {
     };
     let progress = Progress::new(Mode::of(&args.common), inputs.total_bytes());
     let (tally, totals) = session.pool.install(|| {
-        let run = Run { args, session: &session, progress: &progress, interrupt: &interrupt };
+        let run = Run { args, session: &session, model: &model, progress: &progress, interrupt: &interrupt };
         run.score(&config, documents, outputs.writer(args.output.overwrite))
     })?;
     progress.finish();
@@ -109,6 +116,7 @@ pub fn run(args: &ScoreArgs) -> Result<u8> {
 struct Run<'a> {
     args: &'a ScoreArgs,
     session: &'a Session,
+    model: &'a Model,
     progress: &'a Progress,
     interrupt: &'a Interrupt,
 }
@@ -120,37 +128,48 @@ impl Run<'_> {
         documents: crate::data::Documents,
         mut writer: crate::data::OutputWriter,
     ) -> Result<(Tally, Totals)> {
-        let scorer = Scorer::new(&self.session.model, config.clone())?;
+        let scorer = Scorer::new(self.model, config.clone())?;
+        let mut cache = self.cache(config.top_k)?;
+        let keeps = cache.is_some();
         let read = documents.progress();
         let (mut tally, mut totals) = (Tally::default(), Totals::default());
         Pipeline {
             interrupt: self.interrupt,
             chunk_tokens: self.session.chunk_tokens(),
-            prepare: |document: Document| {
-                let ids = self.session.encode(&document)?;
-                Ok(Job { document, ids, extra: () })
-            },
-            work: |jobs: Vec<Job<()>>| {
+            prepare: |document: Document| self.session.prepare(document, false),
+            work: |jobs: Vec<Job<Layout>>| {
                 tally.begin_batch();
-                let scores = self.session.score_jobs(&scorer, &jobs)?;
+                let scores = self.session.score_jobs(&scorer, &jobs, keeps)?;
                 tally.end_batch();
-                for (job, scores) in jobs.iter().zip(&scores) {
+                for (job, (scores, _)) in jobs.iter().zip(&scores) {
                     tally.count(&self.session.sequence(job), &config.windows);
+                    tally.pass_through(job.extra.flaw());
                     totals.add(scores);
                 }
                 self.progress.update(tally.documents, tally.tokens, read.read());
                 Ok(jobs.into_iter().zip(scores).collect())
             },
-            write: |(job, scores): (Job<()>, Scores)| {
+            write: |(job, (scores, entry)): (Job<Layout>, (Scores, Option<Entry>))| {
+                if let (Some(cache), Some(entry)) = (&mut cache, &entry) {
+                    cache.push(Key::new(job.extra.stream(), &self.session.sequence(&job)), entry)?;
+                }
                 writer.write_line(job.document.file(), &self.line(&job, &scores)?)
             },
         }
         .run(documents)?;
+        cache.map_or(Ok(()), CacheWriter::finish)?;
         writer.finish()?;
         Ok((tally, totals))
     }
 
-    fn line(&self, job: &Job<()>, scores: &Scores) -> Result<String> {
+    /// Where the scores are kept.
+    fn cache(&self, top_k: usize) -> Result<Option<CacheWriter>> {
+        let Some(folder) = &self.args.tokens.cache else { return Ok(None) };
+        let settings = self.session.cache_settings(top_k);
+        CacheWriter::create(folder, settings, self.args.output.overwrite).map(Some)
+    }
+
+    fn line(&self, job: &Job<Layout>, scores: &Scores) -> Result<String> {
         let id = job.document.id().and_then(|id| serde_json::from_str(id).ok());
         let line = Line {
             index: id.is_none().then(|| job.document.line() - 1),
@@ -164,7 +183,7 @@ impl Run<'_> {
         serde_json::to_string(&line).map_err(|error| job.document.error(error.to_string()))
     }
 
-    fn per_token<'a>(&self, job: &'a Job<()>, scores: &'a Scores) -> PerToken<'a> {
+    fn per_token<'a>(&self, job: &'a Job<Layout>, scores: &'a Scores) -> PerToken<'a> {
         let tokens = &self.args.tokens;
         let top = tokens.top_k.map(|_| {
             let k = scores.top.len() / scores.logprobs.len().max(1);
@@ -183,8 +202,10 @@ impl Run<'_> {
 /// Values of the scored positions among nulls for the others.
 fn pad<T>(scores: &Scores, values: impl Iterator<Item = T>) -> Vec<Option<T>> {
     let mut padded: Vec<Option<T>> = Vec::with_capacity(scores.tokens);
-    padded.resize_with(scores.first_scored.min(scores.tokens), || None);
-    padded.extend(values.map(Some));
+    for (position, value) in scores.runs.iter().cloned().flatten().zip(values) {
+        padded.resize_with(position, || None);
+        padded.push(Some(value));
+    }
     padded.resize_with(scores.tokens, || None);
     padded
 }

@@ -1,39 +1,44 @@
 //! What `score` and `edit` set up alike: thread pool, device, model, tokenizer, windows.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use rayon::ThreadPool;
 use serde::Serialize;
+use serde_json::Value;
 
-use super::args::{BosArg, ModelArgs, RunArgs, WindowArgs, pool};
+use super::args::{DeviceArg, DtypeArg, ModelArgs, RunArgs, WindowArgs, pool};
 use super::pipeline::{Job, name_record};
 use super::signals::Interrupt;
-use crate::data::{Content, Document};
+use crate::Result;
+use crate::compose::{Bos, ComposeConfig, Composer, Layout, Record};
+use crate::data::Document;
 use crate::device::Device;
-use crate::model::{Config, LoadConfig, Model, folder};
+use crate::model::{Checkpoint, Config, LoadConfig, Model, folder};
+use crate::score::cache::{Entry, Settings, TOP_K};
 use crate::score::{ScoreConfig, Scorer, Scores, Sequence, WindowConfig, default_batch_tokens};
-use crate::tokenizer::Tokenizer;
-use crate::{Error, Result};
 
 /// Packs of a chunk on a device, where several are under way.
 const PACKS: usize = 8;
 
-/// A loaded model with its tokenizer.
+/// What a run does with a model, and how records become what the model sees.
 pub struct Session {
     /// Threads of the arithmetic.
     pub pool: ThreadPool,
     /// Where it runs.
     pub device: Device,
-    /// The prior.
-    pub model: Model,
-    /// None where the model folder has none: then documents must be ids.
-    pub tokenizer: Option<Tokenizer>,
+    /// The model's configuration.
+    pub config: Config,
+    /// Makes sequences of documents.
+    pub composer: Composer,
     /// How documents are laid out.
     pub score: ScoreConfig,
     /// What loading took.
     pub load_seconds: f64,
-    bos: BosArg,
+    folder: PathBuf,
+    fingerprint: u64,
+    /// The names of device and type.
+    place: [String; 2],
 }
 
 /// The settings of a session, for the summary.
@@ -50,6 +55,9 @@ pub struct SessionCard {
     truncate: bool,
     batch_tokens: usize,
     bos: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_field: Option<String>,
+    prompt_context: bool,
 }
 
 impl Session {
@@ -61,41 +69,73 @@ impl Session {
         model: &ModelArgs,
         run: &RunArgs,
         window: &WindowArgs,
+        compose: ComposeConfig,
+        interrupt: &Interrupt,
+    ) -> Result<(Self, Model)> {
+        let start = Instant::now();
+        let (device, dtype) = run.place()?;
+        let mut session = Self::prepared(model, device, run, window, compose, interrupt)?;
+        let load = LoadConfig { dtype, device, mmap: model.mmap };
+        let model = session.pool.install(|| Model::load_with(&session.folder, load))?;
+        session.fingerprint = model.fingerprint();
+        session.place = [device.to_string(), model.dtype().to_string()];
+        session.load_seconds = start.elapsed().as_secs_f64();
+        Ok((session, model))
+    }
+
+    /// For scores that a cache holds: the model's files are hashed, but its weights are not loaded.
+    ///
+    /// # Errors
+    /// As [`Session::open`].
+    pub fn without_model(
+        model: &ModelArgs,
+        run: &RunArgs,
+        window: &WindowArgs,
+        compose: ComposeConfig,
         interrupt: &Interrupt,
     ) -> Result<Self> {
         let start = Instant::now();
-        let name = model.model.as_deref().unwrap_or_default();
-        let folder = folder::resolve(name)?;
+        let mut session = Self::prepared(model, Device::Cpu, run, window, compose, interrupt)?;
+        let checkpoint = Checkpoint::open(&session.folder, model.mmap)?;
+        session.fingerprint = session.pool.install(|| checkpoint.fingerprint())?;
+        session.place = [run.device.to_string(), format!("{:?}", run.dtype).to_lowercase()];
+        session.load_seconds = start.elapsed().as_secs_f64();
+        Ok(session)
+    }
+
+    /// All but the model.
+    fn prepared(
+        model: &ModelArgs,
+        device: Device,
+        run: &RunArgs,
+        window: &WindowArgs,
+        compose: ComposeConfig,
+        interrupt: &Interrupt,
+    ) -> Result<Self> {
+        let folder = folder::resolve(model.model.as_deref().unwrap_or_default())?;
         let config = Config::from_file(&folder.join(folder::CONFIG))?;
-        check_bos(window.bos, &config, &folder)?;
-        let (device, dtype) = run.place()?;
+        let composer = Composer::open(&folder, &config, compose)?;
         let score = score_config(&config, device, window, interrupt)?;
-        let pool = pool(run.threads)?;
-        let load = LoadConfig { dtype, device, mmap: model.mmap };
-        let loaded = pool.install(|| Model::load_with(&folder, load))?;
-        let tokenizer = open_tokenizer(&loaded)?;
-        let load_seconds = start.elapsed().as_secs_f64();
-        Ok(Self { pool, device, model: loaded, tokenizer, score, load_seconds, bos: window.bos })
+        let (pool, place) = (pool(run.threads)?, <[String; 2]>::default());
+        Ok(Self { pool, device, config, composer, score, load_seconds: 0.0, folder, fingerprint: 0, place })
     }
 
     /// The session in words, for the summary.
     pub fn card(&self) -> SessionCard {
         let config = &self.score;
         SessionCard {
-            model: self.model.folder().display().to_string(),
-            fingerprint: format!("{:016x}", self.model.fingerprint()),
-            device: self.device.to_string(),
-            dtype: self.model.dtype().to_string(),
+            model: self.folder.display().to_string(),
+            fingerprint: format!("{:016x}", self.fingerprint),
+            device: self.place[0].clone(),
+            dtype: self.place[1].clone(),
             threads: self.pool.current_num_threads(),
             max_length: config.windows.max_length(),
             overlap: config.windows.overlap(),
             truncate: config.windows.truncate(),
             batch_tokens: config.batch_tokens,
-            bos: match self.bos {
-                BosArg::Auto => "auto",
-                BosArg::Always => "always",
-                BosArg::Never => "never",
-            },
+            bos: self.bos_name(),
+            prompt_field: self.composer.options().prompt_field.clone(),
+            prompt_context: self.composer.options().prompt_context,
         }
     }
 
@@ -105,45 +145,86 @@ impl Session {
         self.score.batch_tokens.saturating_mul(packs)
     }
 
-    /// The document's own ids.
+    /// Encodes a document; to be edited, its tokens' bytes are found too.
     ///
     /// # Errors
-    /// Text without a tokenizer; a conversation.
-    pub fn encode(&self, document: &Document) -> Result<Vec<u32>> {
-        match (document.content(), &self.tokenizer) {
-            (Content::Ids(ids), _) => Ok(ids.clone()),
-            (Content::Text(text), Some(tokenizer)) => tokenizer.encode(text),
-            (Content::Text(_), None) => Err(document.error(format!(
-                "text, but {} has no tokenizer.json: give records with `input_ids`",
-                self.model.folder().display()
-            ))),
-            (Content::Messages(_), _) => {
-                Err(document.error("`messages` alone are for training: expected text, or `input_ids`"))
-            }
-        }
+    /// As [`Composer::compose`].
+    pub fn prepare(&self, document: Document, align: bool) -> Result<Job<Layout>> {
+        let Record { document, ids, layout } = self.composer.compose(document, align)?;
+        Ok(Job { document, ids, extra: layout })
     }
 
-    /// Scores of a chunk; an error names the record.
+    /// Scores of a chunk, and where `keep` is set what a cache keeps of them; an error names the record.
     ///
     /// # Errors
-    /// As [`Scorer::score_sequences`].
-    pub fn score_jobs<T>(&self, scorer: &Scorer, jobs: &[Job<T>]) -> Result<Vec<Scores>> {
+    /// As [`Scorer::score_entries`].
+    pub fn score_jobs(
+        &self,
+        scorer: &Scorer,
+        jobs: &[Job<Layout>],
+        keep: bool,
+    ) -> Result<Vec<(Scores, Option<Entry>)>> {
         let sequences: Vec<_> = jobs.iter().map(|job| self.sequence(job)).collect();
-        scorer.score_sequences(&sequences).map_err(|error| name_record(error, jobs))
+        let scores = if keep {
+            let entries = scorer.score_entries(&sequences);
+            entries.map(|all| all.into_iter().map(|(scores, entry)| (scores, Some(entry))).collect())
+        } else {
+            let scores = scorer.score_sequences(&sequences);
+            scores.map(|all| all.into_iter().map(|scores| (scores, None)).collect())
+        };
+        scores.map_err(|error| name_record(error, jobs))
+    }
+
+    /// What scores depend on, for a cache that holds the `top_k` largest logits.
+    pub fn cache_settings(&self, top_k: usize) -> Settings {
+        let windows = &self.score.windows;
+        let [device, dtype] = self.place.clone();
+        let settings: [(&str, Value); 10] = [
+            ("version", env!("CARGO_PKG_VERSION").into()),
+            ("model", format!("{:016x}", self.fingerprint).into()),
+            ("device", device.into()),
+            ("dtype", dtype.into()),
+            ("max_length", windows.max_length().into()),
+            ("overlap", windows.overlap().into()),
+            ("truncate", windows.truncate().into()),
+            ("bos", self.bos_name().into()),
+            ("prompt_context", self.composer.options().prompt_context.into()),
+            (TOP_K, top_k.into()),
+        ];
+        settings.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
+    }
+
+    /// What a cache must have been made with to stand for this run's model. A device and a type that are not asked for may
+    /// be any: nothing is computed.
+    pub fn cache_expected(&self, run: &RunArgs) -> Settings {
+        let mut settings = self.cache_settings(0);
+        settings.remove(TOP_K);
+        for (name, any) in [("device", run.device == DeviceArg::Auto), ("dtype", run.dtype == DtypeArg::Auto)]
+        {
+            if any {
+                settings.remove(name);
+            }
+        }
+        settings
+    }
+
+    /// Takes device and type of its card from those that a cache was made with.
+    pub fn made_with(&mut self, settings: &Settings) {
+        let name = |name: &str| settings.get(name).and_then(Value::as_str).unwrap_or("unknown").to_owned();
+        self.place = ["device", "dtype"].map(name);
+    }
+
+    fn bos_name(&self) -> &'static str {
+        match self.composer.options().bos {
+            Bos::Auto => "auto",
+            Bos::Always => "always",
+            Bos::Never => "never",
+        }
     }
 
     /// The job's tokens as the model sees them.
-    pub fn sequence<'a, T>(&'a self, job: &'a Job<T>) -> Sequence<'a> {
-        Sequence { context: self.context(&job.document), ids: &job.ids }
-    }
-
-    /// The tokens before a document: context only.
-    fn context(&self, document: &Document) -> &[u32] {
-        match (self.bos, document.content(), &self.tokenizer) {
-            (BosArg::Always, ..) => self.model.config().bos_token_id.as_slice(),
-            (BosArg::Auto, Content::Text(_), Some(tokenizer)) => tokenizer.prefix(),
-            _ => &[],
-        }
+    pub fn sequence<'a>(&'a self, job: &'a Job<Layout>) -> Sequence<'a> {
+        self.composer.sequence(&job.document, &job.ids, &job.extra)
     }
 }
 
@@ -162,20 +243,4 @@ fn score_config(
     let score = ScoreConfig { windows, batch_tokens, stop: Some(interrupt.flag()), ..default };
     score.validate(config)?;
     Ok(score)
-}
-
-fn check_bos(bos: BosArg, config: &Config, model: &Path) -> Result<()> {
-    if bos == BosArg::Always && config.bos_token_id.is_none() {
-        return Err(Error::Config {
-            path: model.join(folder::CONFIG),
-            field: "bos_token_id".to_owned(),
-            reason: "missing, but --bos always needs it".to_owned(),
-        });
-    }
-    Ok(())
-}
-
-fn open_tokenizer(model: &Model) -> Result<Option<Tokenizer>> {
-    let path = model.folder().join("tokenizer.json");
-    path.exists().then(|| Tokenizer::from_file(&path)).transpose()
 }

@@ -45,10 +45,16 @@ pub struct Timing {
 impl Tally {
     /// Counts a document.
     pub fn count(&mut self, sequence: &Sequence, windows: &WindowConfig) {
-        let len = sequence.len();
         self.documents += 1;
         self.tokens += sequence.ids.len() as u64;
-        self.truncated += (len - windows.covered(len)) as u64;
+        self.truncated += sequence.truncated(windows) as u64;
+    }
+
+    /// Counts a document that is passed through, if there is a reason.
+    pub fn pass_through(&mut self, reason: Option<&'static str>) {
+        if let Some(reason) = reason {
+            *self.passed_through.entry(reason).or_default() += 1;
+        }
     }
 
     /// Notes that a batch begins.

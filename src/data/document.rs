@@ -1,10 +1,12 @@
 //! A document: its content, where it came from, and how it is written back.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::format::Format;
 use super::jsonl::Record;
+use super::messages;
 use super::patch::{Member, Patch, quoted, splice};
 use crate::random::{ids_stream, text_stream};
 use crate::{Error, Result};
@@ -109,6 +111,20 @@ impl Document {
         }
     }
 
+    /// The prompt under `prompt_field` and the document's text behind it, as one, and the text's range in it.
+    ///
+    /// # Errors
+    /// [`Error::Record`] if there is no such string, or no text.
+    pub fn prompted(&self, prompt_field: &str) -> Result<(String, Range<usize>)> {
+        let prompt = self.string_member(prompt_field)?;
+        let missing = || self.error(format!("field `{prompt_field}` not found, the prompt of the text"));
+        let mut text = prompt.ok_or_else(missing)?;
+        let start = text.len();
+        text.push_str(self.text().ok_or_else(|| self.error("no text behind the prompt"))?);
+        let range = start..text.len();
+        Ok((text, range))
+    }
+
     /// The raw JSON of the record's `id`.
     pub fn id(&self) -> Option<&str> {
         match &self.origin {
@@ -165,6 +181,26 @@ impl Document {
         Error::Record { path: self.source.to_path_buf(), line: self.line, reason: reason.into() }
     }
 
+    /// The document after the edits of `patch`, as it would be read where [`Document::render`] wrote it as a JSON line. Its
+    /// place in its file stays.
+    ///
+    /// # Errors
+    /// As [`Document::render`].
+    pub fn edited(&self, patch: &Patch) -> Result<Self> {
+        let edited = match &self.origin {
+            Origin::Json(record) => {
+                record.edited(patch).map(|(record, content)| (content, Origin::Json(record)))
+            }
+            Origin::Text(field) => self.as_text(patch).map(|text| {
+                let text = String::from_utf8_lossy(&text).into_owned();
+                (Content::Text(text), Origin::Text(field.clone()))
+            }),
+        };
+        let (content, origin) = edited.map_err(|reason| self.error(reason))?;
+        let Self { file, line, index, .. } = *self;
+        Ok(Self { source: self.source.clone(), file, line, index, content, origin })
+    }
+
     fn as_record(&self, field: &str, patch: &Patch) -> Result<Vec<u8>, String> {
         let text = self.text().unwrap_or_default();
         let line = format!("{{{}:{}}}", quoted(field), quoted(text));
@@ -184,10 +220,12 @@ impl Document {
 }
 
 /// The stream of the random number generator that belongs to a document: see [`crate::random::text_stream`] and
-/// [`crate::random::ids_stream`].
+/// [`crate::random::ids_stream`]. The text of a conversation is what [`messages::canonical`] makes of it, so that neither
+/// the spelling of its JSON nor a template plays a part.
 pub fn stream_key(document: &Document) -> u64 {
     match document.content() {
-        Content::Text(text) | Content::Messages(text) => text_stream(text, document.id()),
+        Content::Text(text) => text_stream(text, document.id()),
+        Content::Messages(raw) => text_stream(&messages::canonical(raw), document.id()),
         Content::Ids(ids) => ids_stream(ids, document.id()),
     }
 }

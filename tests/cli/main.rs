@@ -2,12 +2,14 @@
 #![cfg(feature = "cli")]
 
 mod args;
+mod cache;
 #[path = "../common/mod.rs"]
 mod common;
 mod devices;
 mod edit;
 mod eval;
 mod formats;
+mod generations;
 mod info;
 mod inputs;
 mod models;
@@ -16,6 +18,7 @@ mod provenance;
 mod revert;
 mod rules;
 mod score;
+mod sft;
 mod signals;
 mod tokenize;
 mod train;

@@ -2,6 +2,7 @@
 
 mod compression;
 mod inputs;
+mod messages;
 mod outputs;
 mod patches;
 mod records;

@@ -10,6 +10,7 @@ mod ids;
 mod oracle;
 mod properties;
 mod provenance;
+mod records;
 mod rules;
 mod sample;
 mod sharp;

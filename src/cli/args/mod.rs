@@ -4,6 +4,7 @@
 mod edit;
 mod eval;
 mod info;
+mod records;
 mod revert;
 mod score;
 mod shared;
@@ -17,6 +18,7 @@ pub use info::InfoArgs;
 pub use revert::RevertArgs;
 pub use score::ScoreArgs;
 pub use shared::default_threads;
-pub use shared::{BosArg, CommonArgs, LogFormat, ModelArgs, RunArgs, WindowArgs, pool};
+pub use shared::{CommonArgs, LogFormat, ModelArgs, RunArgs, WindowArgs, pool};
 pub use tokenize::TokenizeArgs;
 pub use train::{OptimizerArgs, PackingArg, ScheduleArg, TrainArgs};
+pub use values::{DeviceArg, DtypeArg};

@@ -8,10 +8,10 @@ use clap::{Args, ValueEnum};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::values::{DeviceArg, DtypeArg, at_least, between};
+use crate::compose::Bos;
 use crate::data::{DEFAULT_MAX_DOCUMENT_BYTES, ReadOptions};
 use crate::device::Device;
 use crate::model::Dtype;
-use crate::train::data::Bos;
 use crate::{Error, Result};
 
 /// The model that scores and resamples.
