@@ -106,7 +106,7 @@ fn what_a_cache_does_not_suffice_for_is_refused() {
     let place = Place::with_sample(1);
     score(&place, "--model tiny");
     let edit = |words: &str| place.edit(&format!("--input in.jsonl --output - {words}"));
-    for sampler in ["full", "rejection", "top-p --top-p 0.9"] {
+    for sampler in ["full", "rejection", "top-p --top-p 0.999"] {
         for flag in ["--from-cache cache", "--cache other"] {
             let name = sampler.split(' ').next().unwrap();
             edit(&format!("{flag} --sampler {sampler}")).fails_with(2, &["largest logits alone", name]);
@@ -203,8 +203,8 @@ fn a_run_that_fails_leaves_the_cache_that_was_there() {
     // Nothing scored is a cache too.
     place.put("empty.jsonl", "");
     place.score("--input empty.jsonl --output - --top-k 4 --cache nothing").done();
-    place.edit("--input empty.jsonl --output - --from-cache nothing").done();
+    place.edit("--input empty.jsonl --output - --from-cache nothing --top-k 4").done();
     place
-        .edit("--input in.jsonl --output - --from-cache nothing --quiet")
+        .edit("--input in.jsonl --output - --from-cache nothing --quiet --top-k 4")
         .fails(&["in.jsonl:1", "not in the score cache"]);
 }

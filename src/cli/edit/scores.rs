@@ -17,11 +17,15 @@ pub enum Scores<'m> {
     Cached(CachedEditor),
 }
 
-/// Checks a cache that is to be written, before anything long begins.
+/// Checks that a cache suffices, and that one can be written, before anything long begins.
 pub fn check(args: &EditArgs, config: &EditConfig) -> Result<()> {
-    let Some(folder) = &args.cache.cache else { return Ok(()) };
-    largest(config)?;
-    CacheWriter::check(folder, args.output.overwrite)
+    if args.cache.cache.is_some() || args.cache.from_cache.is_some() {
+        largest(config)?;
+    }
+    match &args.cache.cache {
+        Some(folder) => CacheWriter::check(folder, args.output.overwrite),
+        None => Ok(()),
+    }
 }
 
 /// Sets up the session, with the model unless a cache stands for it.
