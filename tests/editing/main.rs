@@ -14,6 +14,7 @@ mod provenance;
 mod records;
 mod rules;
 mod sample;
+mod scopes;
 mod sharp;
 mod splice;
 mod statistics;

@@ -13,7 +13,7 @@ use crate::score::{ScoreConfig, Scorer};
 /// What decides on edits.
 pub enum Scores<'m> {
     Model(Editor<'m>),
-    Caching(CachingEditor<'m>),
+    Caching(Box<CachingEditor<'m>>),
     Cached(CachedEditor),
 }
 
@@ -56,7 +56,8 @@ impl<'m> Scores<'m> {
                 let settings = session.cache_settings(top_k);
                 let scorer = Scorer::new(model, ScoreConfig { top_k, ..score })?;
                 let writer = CacheWriter::create(folder, settings, args.output.overwrite)?;
-                Ok(Self::Caching(CachingEditor::new(scorer, writer, windows, config)))
+                let editor = CachingEditor::new(scorer, writer, windows, config);
+                Ok(Self::Caching(Box::new(editor)))
             }
             (None, None, Some(model)) => Ok(Self::Model(Editor::new(model, score, config)?)),
             (folder, ..) => {
@@ -73,7 +74,7 @@ impl<'m> Scores<'m> {
     pub fn prior(&self) -> &dyn Prior {
         match self {
             Self::Model(editor) => editor,
-            Self::Caching(editor) => editor,
+            Self::Caching(editor) => &**editor,
             Self::Cached(editor) => editor,
         }
     }
