@@ -79,6 +79,11 @@ impl Passage {
         Self { text: Some(text), tokens, alignment, parts }
     }
 
+    /// Whether it is the document's own text, all of which may be edited.
+    pub fn is_document(&self) -> bool {
+        self.text.is_none()
+    }
+
     /// The text, in a record of `document`.
     pub fn text<'a>(&'a self, document: &'a Document) -> &'a str {
         self.text.as_deref().or(document.text()).unwrap_or_default()

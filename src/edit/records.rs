@@ -7,7 +7,7 @@ use super::splice::{Replacement, splice};
 use super::text::{AlignedText, token_edit};
 use super::{
     Change, Constraint, Counts, EditConfig, EditInput, Edited, Editor, IdConstraint, RecordConstraint,
-    TokenEdit, Vocabulary,
+    TextConstraint, TokenEdit, Vocabulary,
 };
 use crate::compose::{Composer, Part, Passage, Record};
 use crate::data::messages::{self, MessageEdits};
@@ -125,11 +125,15 @@ impl<'a> RecordEditor<'a> {
 
     fn constraint<'r>(&'r self, record: &'r Record) -> Box<dyn Constraint + 'r> {
         let (vocabulary, ids, layout) = (self.vocabulary, &record.ids[..], &record.layout);
-        match self.composer.tokenizer() {
-            Some(tokenizer) if !layout.passages().is_empty() => {
-                Box::new(RecordConstraint { vocabulary, tokenizer, ids, layout })
+        match (self.composer.tokenizer(), layout.passages()) {
+            // What a record of text comes to, with less to look up.
+            (Some(tokenizer), [passage @ Passage { alignment: Some(alignment), .. }])
+                if passage.is_document() =>
+            {
+                Box::new(TextConstraint { vocabulary, tokenizer, ids, alignment })
             }
-            tokenizer => Box::new(IdConstraint::new(vocabulary, tokenizer, ids)),
+            (Some(tokenizer), [_, ..]) => Box::new(RecordConstraint { vocabulary, tokenizer, ids, layout }),
+            (tokenizer, _) => Box::new(IdConstraint::new(vocabulary, tokenizer, ids)),
         }
     }
 
