@@ -171,10 +171,13 @@ fn merge_rows<D>(
         || {
             for (row, sums) in rows.iter_mut().zip(sums.chunks_exact(width)) {
                 if bias.is_empty() {
-                    row.iter_mut().zip(sums).for_each(|(out, sum)| merge(out, *sum));
+                    for (out, sum) in row.iter_mut().zip(sums) {
+                        merge(out, *sum);
+                    }
                 } else {
-                    let biased = sums.iter().zip(bias).map(|(sum, bias)| sum + bias);
-                    row.iter_mut().zip(biased).for_each(|(out, sum)| merge(out, sum));
+                    for (out, (sum, bias)) in row.iter_mut().zip(sums.iter().zip(bias)) {
+                        merge(out, sum + bias);
+                    }
                 }
             }
         },
