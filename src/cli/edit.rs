@@ -2,20 +2,22 @@
 
 mod scores;
 
-use std::collections::BTreeMap;
+use std::ops::AddAssign;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 
-use super::args::{EditArgs, EmitArg, RuleArgs, SamplerArg, SamplerArgs, StrategyArg};
+use super::args::{EditArgs, EmitArg, OnErrorArg, RuleArgs, SamplerArg, SamplerArgs, StrategyArg};
 use super::diff::Diff;
-use super::pipeline::{Job, Pipeline};
+use super::pipeline::{Entry, Job, Pipeline, refuse};
 use super::progress::{Mode, Progress};
 use super::session::{Session, SessionCard};
 use super::signals::Interrupt;
-use super::summary::{self, Tally, Timing};
+use super::summary::{self, DocumentCounts, Outcome, Tally, Timing};
 use super::{estimate, print};
 use crate::compose::{Layout, Record};
-use crate::data::{Content, Documents, Inputs, Member, OutputWriter, Outputs, Patch, Payload};
+use crate::data::{Content, Document, Documents, Inputs, Member, OutputWriter, Outputs, Patch, Payload};
+use crate::data::{Refused, Settings, Written};
 use crate::edit::config::DEFAULT_TOP_K;
 use crate::edit::{
     Action, Condition, Counts, EditConfig, EditedRecord, Metadata, RecordEditor, Rule, Sampler, Strategy,
@@ -24,11 +26,35 @@ use crate::edit::{
 use crate::{Error, Result};
 use scores::Scores;
 
-/// What became of the tokens of all documents.
-#[derive(Default)]
+/// An edited document, ready to write.
+pub(super) struct Output {
+    edited: EditedRecord,
+    /// As it came.
+    documents: DocumentCounts,
+}
+
+impl Output {
+    /// The document in numbers.
+    pub fn totals(&self) -> Totals {
+        let documents = self.documents.clone().passed(self.edited.flaw);
+        Totals { documents, generations: self.edited.generations.clone() }
+    }
+}
+
+/// Sums over documents, kept with the output.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Totals {
-    /// Of each generation.
+    documents: DocumentCounts,
+    /// What became of the tokens in each generation.
     generations: Vec<Counts>,
+}
+
+impl AddAssign<&Self> for Totals {
+    fn add_assign(&mut self, other: &Self) {
+        self.documents += &other.documents;
+        self.generations.resize(self.generations.len().max(other.generations.len()), Counts::default());
+        self.generations.iter_mut().zip(&other.generations).for_each(|(total, counts)| *total += *counts);
+    }
 }
 
 /// The summary file.
@@ -39,14 +65,13 @@ struct Summary<'a> {
     #[serde(flatten)]
     session: SessionCard,
     edit: &'a EditConfig,
-    documents: u64,
     #[serde(flatten)]
     counts: Counts,
     /// Of each, where there are several.
     #[serde(skip_serializing_if = "Option::is_none")]
     generations: Option<Vec<Counts>>,
-    truncated: u64,
-    passed_through: &'a BTreeMap<&'static str, u64>,
+    #[serde(flatten)]
+    outcome: Outcome,
     #[serde(flatten)]
     timing: Timing,
 }
@@ -79,15 +104,19 @@ pub fn run(args: &EditArgs) -> Result<u8> {
         return session.pool.install(|| estimate::run(&run, documents, &progress));
     }
     let sink = match (args.form.diff, outputs) {
-        (Some(limit), _) => Sink::Diff(Diff::new(limit)),
-        (None, Some(outputs)) => Sink::Write(Box::new(outputs.writer(args.output.overwrite))),
+        (Some(limit), _) => Sink::Diff(Diff::new(limit), Box::default()),
+        (None, Some(outputs)) => Sink::Write(Box::new(run.writer(outputs)?)),
         (None, None) => unreachable!("`check` asks for an output"),
     };
-    let (tally, totals) = session.pool.install(|| run.edit(documents, sink, &progress))?;
+    let was_done = sink.is_done();
+    let documents = sink.rest(documents);
+    let (tally, written) = session.pool.install(|| run.edit(documents, sink, &progress))?;
     scores.finish()?;
     progress.finish();
-    run.report(&tally, &totals)?;
-    Ok(tally.exit_status())
+    let outcome = Outcome::new(&written.counts.documents, &written, was_done);
+    let status = outcome.exit_status();
+    run.report(&tally, &written.counts, outcome)?;
+    Ok(status)
 }
 
 /// Where documents go, checked; none where nothing is written.
@@ -96,7 +125,7 @@ fn plan(args: &EditArgs, inputs: &Inputs) -> Result<Option<Outputs>> {
     if let Some(output) = args.output.output.as_deref().filter(|_| args.writes()) {
         let outputs = outputs.insert(Outputs::plan(inputs, output, Payload::Documents)?);
         args.form.check_outputs(outputs)?;
-        outputs.check(args.output.overwrite)?;
+        outputs.check(args.commit.begin(&args.output))?;
     }
     if !args.form.dry_run {
         summary::check(args.output.summary.as_deref(), inputs, outputs.as_ref())?;
@@ -106,8 +135,30 @@ fn plan(args: &EditArgs, inputs: &Inputs) -> Result<Option<Outputs>> {
 
 /// Where edited documents go.
 enum Sink {
-    Write(Box<OutputWriter>),
-    Diff(Diff),
+    Write(Box<OutputWriter<Totals>>),
+    /// With sums of what was shown, or could have been.
+    Diff(Diff, Box<Written<Totals>>),
+}
+
+impl Sink {
+    fn is_done(&self) -> bool {
+        matches!(self, Self::Write(writer) if writer.is_done())
+    }
+
+    /// What is left to be read.
+    fn rest(&self, documents: Documents) -> Documents {
+        match self {
+            Self::Write(writer) => documents.with_plan(writer.read_plan()),
+            Self::Diff(..) => documents,
+        }
+    }
+
+    fn finish(self) -> Result<Written<Totals>> {
+        match self {
+            Self::Write(writer) => writer.finish(),
+            Self::Diff(_, written) => Ok(*written),
+        }
+    }
 }
 
 /// What the stages share.
@@ -120,54 +171,118 @@ pub(super) struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn edit(&self, documents: Documents, mut sink: Sink, progress: &Progress) -> Result<(Tally, Totals)> {
+    fn edit(
+        &self,
+        documents: Documents,
+        mut sink: Sink,
+        progress: &Progress,
+    ) -> Result<(Tally, Written<Totals>)> {
         let read = documents.progress();
-        let (mut tally, mut totals) = (Tally::default(), Totals::default());
+        let mut tally = Tally::default();
         Pipeline {
             interrupt: self.interrupt,
+            on_error: self.args.commit.on_error,
             chunk_tokens: self.session.chunk_tokens(),
-            prepare: |document| self.session.prepare(document, true),
-            work: |jobs: Vec<Job<Layout>>| {
-                for job in &jobs {
-                    tally.count(&self.session.sequence(job), &self.session.score.windows);
-                }
+            prepare: |document: &Document| self.prepare(document),
+            work: |jobs| {
                 tally.begin_batch();
-                let records = self.edit_chunk(jobs)?;
+                let outputs = self.edit_chunk(jobs)?;
                 tally.end_batch();
-                for record in &records {
-                    totals.add(&record.generations);
-                    tally.pass_through(record.flaw);
+                for output in &outputs {
+                    tally.done += &output.totals().documents;
                 }
-                progress.update(tally.documents, tally.tokens, read.read());
-                Ok(records)
+                progress.update(tally.done.documents, tally.done.tokens, read.read());
+                Ok(outputs)
             },
-            write: |record: EditedRecord| match &mut sink {
-                Sink::Write(writer) => self.write(writer, &record),
-                Sink::Diff(diff) => diff.show(&record),
+            write: |entry: Entry<Output>| match entry {
+                Entry::Done(output) => self.write(&mut sink, &output),
+                Entry::Refused(refused) => self.refuse(&mut sink, &refused),
             },
         }
         .run(documents)?;
-        if let Sink::Write(writer) = sink {
-            writer.finish()?;
+        Ok((tally, sink.finish()?))
+    }
+
+    /// Begins to write.
+    fn writer(&self, outputs: Outputs) -> Result<OutputWriter<Totals>> {
+        let Self { args, session, .. } = self;
+        let mut settings = session.settings("edit")?;
+        settings.extend(self.settings());
+        let read = args.records.prompt.read_options(args.input.read_options())?;
+        outputs.writer(args.commit.write_config(&args.output, &read, settings))
+    }
+
+    /// What of the method and its form the output depends on.
+    fn settings(&self) -> Settings {
+        let (form, config) = (&self.args.form, json!(self.config));
+        let mut settings = config.as_object().cloned().unwrap_or_default();
+        settings.insert("emit".to_owned(), form.emit.name().into());
+        settings.insert("provenance".to_owned(), form.provenance.into());
+        settings.insert("metadata".to_owned(), (!form.no_metadata).into());
+        settings.insert("generations".to_owned(), self.args.generations.generations.into());
+        settings
+    }
+
+    /// Encodes a document and finds its tokens' bytes.
+    pub fn prepare(&self, document: &Document) -> Result<(Vec<u32>, Layout)> {
+        self.earlier(document)?;
+        if self.args.form.emit == EmitArg::Ids && matches!(document.content(), Content::Messages(_)) {
+            return Err(document.error("--emit ids: a conversation stays text, expected --emit both"));
         }
-        Ok((tally, totals))
+        self.session.composer.compose(document, true)
+    }
+
+    /// What generations before this run's have left in a record, where it goes on with theirs.
+    fn earlier(&self, document: &Document) -> Result<Option<Metadata>> {
+        let (form, first) = (&self.args.form, self.args.generations.first_generation);
+        if first == 0 || form.no_metadata {
+            return Ok(None);
+        }
+        let earlier = Metadata::of_earlier(document.metadata(), first, form.provenance);
+        earlier.map(Some).map_err(|reason| document.error(reason))
+    }
+
+    /// Deals with a record that cannot be used.
+    fn refuse(&self, sink: &mut Sink, refused: &Refused) -> Result<()> {
+        let totals = Totals { documents: DocumentCounts::refused(), ..Totals::default() };
+        match sink {
+            Sink::Write(writer) => refuse(self.args.commit.on_error, writer, refused, &totals),
+            Sink::Diff(_, written) => {
+                written.counts += &totals;
+                match self.args.commit.on_error {
+                    OnErrorArg::Stop => return Err(refused.error()),
+                    OnErrorArg::Skip => written.records.set_aside += 1,
+                    OnErrorArg::Pass => written.records.passed += 1,
+                }
+                Ok(())
+            }
+        }
     }
 
     /// Takes a chunk through the model.
-    pub fn edit_chunk(&self, jobs: Vec<Job<Layout>>) -> Result<Vec<EditedRecord>> {
+    pub fn edit_chunk(&self, jobs: Vec<Job<Layout>>) -> Result<Vec<Output>> {
+        let of_job =
+            |job: &Job<Layout>| DocumentCounts::of(&self.session.sequence(job), &self.session.score.windows);
+        let documents: Vec<_> = jobs.iter().map(of_job).collect();
         let record = |Job { document, ids, extra }| Record { document, ids, layout: extra };
-        self.editor.edit(jobs.into_iter().map(record).collect())
+        let edited = self.editor.edit(jobs.into_iter().map(record).collect())?;
+        let outputs = edited.into_iter().zip(documents);
+        Ok(outputs.map(|(edited, documents)| Output { edited, documents }).collect())
     }
 
-    fn write(&self, writer: &mut OutputWriter, edited: &EditedRecord) -> Result<()> {
-        let Record { document, ids, .. } = &edited.record;
-        let emit = self.args.form.emit;
+    fn write(&self, sink: &mut Sink, output: &Output) -> Result<()> {
+        let (edited, totals) = (&output.edited, output.totals());
+        let writer = match sink {
+            Sink::Write(writer) => writer,
+            Sink::Diff(diff, written) => {
+                written.counts += &totals;
+                return diff.show(edited);
+            }
+        };
+        let (Record { document, ids, .. }, emit) = (&edited.record, self.args.form.emit);
         let wants_ids = match document.content() {
             Content::Ids(_) => !edited.edited.changes.is_empty(),
-            Content::Messages(_) if emit == EmitArg::Ids => {
-                return Err(document.error("--emit ids: a conversation stays text, expected --emit both"));
-            }
-            _ => emit != EmitArg::Text,
+            Content::Text(_) | Content::Messages(_) => emit != EmitArg::Text,
         };
         let ids = wants_ids.then(|| edited.edited.apply(ids));
         let metadata = self.metadata(edited)?;
@@ -177,7 +292,7 @@ impl Run<'_> {
             metadata: metadata.as_deref().map_or(Member::Remove, Member::Set),
             ..patch
         };
-        writer.write(document, &patch)
+        writer.write(document, &patch, &totals)
     }
 
     fn metadata(&self, edited: &EditedRecord) -> Result<Option<String>> {
@@ -186,12 +301,9 @@ impl Run<'_> {
         }
         let document = &edited.record.document;
         let edits = self.args.form.provenance.then(|| edited.token_edits.clone());
-        let metadata = match self.args.generations.first_generation {
-            0 => Metadata { edits, ..Metadata::of_generations(&edited.generations) },
-            first => {
-                let earlier = Metadata::of_earlier(document.metadata(), first, edits.is_some());
-                earlier.map_err(|reason| document.error(reason))?.extended(&edited.generations, edits)
-            }
+        let metadata = match self.earlier(document)? {
+            None => Metadata { edits, ..Metadata::of_generations(&edited.generations) },
+            Some(earlier) => earlier.extended(&edited.generations, edits),
         };
         let field = self.args.records.prompt.response_field.clone().filter(|_| document.text().is_some());
         let text = serde_json::to_string(&Metadata { field, ..metadata });
@@ -199,20 +311,19 @@ impl Run<'_> {
     }
 
     /// The summary: on standard output after a diff, else on standard error; and in its file.
-    fn report(&self, tally: &Tally, totals: &Totals) -> Result<()> {
+    fn report(&self, tally: &Tally, totals: &Totals, outcome: Outcome) -> Result<()> {
         let timing = tally.timing(self.session.load_seconds);
-        let text = format!("{}{}{}", tally.text(), timing.text(), totals.describe(self.config.generation()));
+        let words = totals.describe(self.config.generation());
+        let text = format!("{}{}{words}", outcome.text(), timing.text());
         let Metadata { counts, generations, .. } = Metadata::of_generations(&totals.generations);
         let summary = Summary {
             command: "edit",
             version: env!("CARGO_PKG_VERSION"),
             session: self.session.card(),
             edit: self.config,
-            documents: tally.documents,
             counts,
             generations,
-            truncated: tally.truncated,
-            passed_through: &tally.passed_through,
+            outcome,
             timing,
         };
         let path = self.args.output.summary.as_deref();
@@ -225,12 +336,6 @@ impl Run<'_> {
 }
 
 impl Totals {
-    /// Adds a document's generations.
-    pub fn add(&mut self, generations: &[Counts]) {
-        self.generations.resize(self.generations.len().max(generations.len()), Counts::default());
-        self.generations.iter_mut().zip(generations).for_each(|(total, counts)| *total += *counts);
-    }
-
     /// Of all generations; tokens are the first one's.
     pub fn counts(&self) -> Counts {
         Metadata::of_generations(&self.generations).counts

@@ -2,15 +2,16 @@
 
 use std::time::Instant;
 
+use super::args::OnErrorArg;
 use super::edit::{Run, Totals};
-use super::pipeline::{Arrivals, Job};
+use super::pipeline::{Arrivals, Entry, Job, enter};
 use super::print;
 use super::progress::Progress;
 use super::session::Session;
 use super::summary::{counted, documents_and_tokens};
 use crate::Result;
 use crate::compose::Layout;
-use crate::data::Documents;
+use crate::data::{Document, Documents};
 
 /// Batches that are edited to learn the speed and the shares.
 const SAMPLE_BATCHES: usize = 2;
@@ -18,12 +19,21 @@ const SAMPLE_BATCHES: usize = 2;
 /// Counts and estimates; prints both.
 pub fn run(run: &Run, documents: Documents, progress: &Progress) -> Result<u8> {
     let bytes = documents.progress();
-    let (mut count, mut tokens, mut computed, mut passed) = (0u64, 0u64, 0u64, 0u64);
+    let (mut count, mut tokens, mut computed, mut passed, mut unusable) = (0u64, 0u64, 0u64, 0u64, 0u64);
     let mut sample = Vec::new();
     let mut sample_tokens = 0;
-    for document in Arrivals::new(documents, run.interrupt) {
-        let job = run.session.prepare(document?, true)?;
+    for record in Arrivals::new(documents, run.interrupt) {
         count += 1;
+        let job = match enter(record?, &|document: &Document| run.prepare(document))? {
+            Entry::Done(job) => job,
+            Entry::Refused(refused) if run.args.commit.on_error == OnErrorArg::Stop => {
+                return Err(refused.error());
+            }
+            Entry::Refused(_) => {
+                unusable += 1;
+                continue;
+            }
+        };
         tokens += job.ids.len() as u64;
         computed += window_tokens(run.session, &job);
         passed += u64::from(job.extra.flaw().is_some());
@@ -36,6 +46,9 @@ pub fn run(run: &Run, documents: Documents, progress: &Progress) -> Result<u8> {
     progress.finish();
     let counts = documents_and_tokens(count, tokens);
     print(format!("{counts}, {computed} with the overlap of windows\n").as_bytes())?;
+    if unusable > 0 {
+        print(format!("{} cannot be used\n", counted(unusable, "record")).as_bytes())?;
+    }
     if passed > 0 {
         print(format!("{} would be passed through\n", counted(passed, "document")).as_bytes())?;
     }
@@ -62,7 +75,7 @@ fn measure(run: &Run, sample: Vec<Job<Layout>>, computed: u64) -> Result<String>
     let records = run.edit_chunk(sample)?;
     let seconds = start.elapsed().as_secs_f64();
     let mut totals = Totals::default();
-    records.iter().for_each(|record| totals.add(&record.generations));
+    records.iter().for_each(|output| totals += &output.totals());
     let counts = totals.counts();
     let rate = counts.tokens as f64 / seconds;
     let scale = computed as f64 / sample_work as f64;

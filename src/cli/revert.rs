@@ -1,21 +1,43 @@
 //! `toedit revert`: the original, from edited records and their provenance.
 
+use std::ops::AddAssign;
+
+use serde::{Deserialize, Serialize};
+
 use super::args::RevertArgs;
-use super::pipeline::Arrivals;
+use super::pipeline::{Arrivals, refuse};
 use super::progress::{Mode, Progress};
 use super::signals::Interrupt;
-use super::summary::{self, documents_and_tokens};
+use super::summary::{self, DocumentCounts, Outcome};
 use crate::Result;
-use crate::data::{Document, Inputs, Member, OutputWriter, Outputs, Patch, Payload};
+use crate::data::{Arrival, Document, Inputs, Member, OutputWriter, Outputs, Patch, Payload};
+use crate::data::{Settings, WriteConfig};
 use crate::edit::provenance::revert_ids;
 use crate::edit::{Metadata, records};
 
-/// The summary file.
-#[derive(Default, serde::Serialize)]
-struct Summary {
+/// Sums over documents, kept with the output.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Totals {
     documents: u64,
     /// Tokens put back.
     reverted: u64,
+}
+
+impl AddAssign<&Self> for Totals {
+    fn add_assign(&mut self, other: &Self) {
+        self.documents += other.documents;
+        self.reverted += other.reverted;
+    }
+}
+
+/// The summary file.
+#[derive(Serialize)]
+struct Summary {
+    command: &'static str,
+    version: &'static str,
+    reverted: u64,
+    #[serde(flatten)]
+    outcome: Outcome,
 }
 
 /// Runs the command and gives the exit status.
@@ -28,27 +50,73 @@ pub fn run(args: &RevertArgs) -> Result<u8> {
     let inputs = Inputs::expand(std::slice::from_ref(&args.edited))?;
     let output = args.output.output.as_deref().expect("`check` has seen it");
     let outputs = Outputs::plan(&inputs, output, Payload::Documents)?;
-    outputs.check(args.output.overwrite)?;
+    outputs.check(args.commit.begin(&args.output))?;
     summary::check(args.output.summary.as_deref(), &inputs, Some(&outputs))?;
     let documents = inputs.documents(args.read_options())?;
     let progress = Progress::new(Mode::of(&args.common), inputs.total_bytes());
     let bytes = documents.progress();
-    let mut writer = outputs.writer(args.output.overwrite);
-    let mut done = Summary::default();
-    for document in Arrivals::new(documents, &interrupt) {
-        done.reverted += revert(&document?, &args.text_field, &mut writer)?;
-        done.documents += 1;
+    let mut writer = outputs.writer(write_config(args))?;
+    let (was_done, documents) = (writer.is_done(), documents.with_plan(writer.read_plan()));
+    let mut done = Totals::default();
+    for record in Arrivals::new(documents, &interrupt) {
+        done += &write(args, record?, &mut writer)?;
         progress.update(done.documents, done.reverted, bytes.read());
     }
-    writer.finish()?;
+    let written = writer.finish()?;
     progress.finish();
-    let text = format!("{} reverted", documents_and_tokens(done.documents, done.reverted));
-    summary::report(&args.common, args.output.summary.as_deref(), &text, &done)?;
-    Ok(0)
+    let Totals { documents, reverted } = written.counts;
+    let counts = DocumentCounts { documents, tokens: reverted, ..DocumentCounts::default() };
+    let outcome = Outcome::new(&counts, &written, was_done);
+    let (text, status) = (format!("{} reverted", outcome.text()), outcome.exit_status());
+    let summary = Summary { command: "revert", version: env!("CARGO_PKG_VERSION"), reverted, outcome };
+    summary::report(&args.common, args.output.summary.as_deref(), &text, &summary)?;
+    Ok(status)
 }
 
-/// Writes the document as it was and gives the number of edits undone.
-fn revert(document: &Document, text_field: &str, writer: &mut OutputWriter) -> Result<u64> {
+fn write_config(args: &RevertArgs) -> WriteConfig {
+    let settings = [("command", "revert"), ("version", env!("CARGO_PKG_VERSION"))];
+    let settings = settings.map(|(name, value)| (name.to_owned(), value.into()));
+    args.commit.write_config(&args.output, &args.read_options(), Settings::from_iter(settings))
+}
+
+/// Writes a record as it was, or deals with one that cannot be used, and gives what was done.
+fn write(args: &RevertArgs, record: Arrival, writer: &mut OutputWriter<Totals>) -> Result<Totals> {
+    let refused = match record {
+        Arrival::Refused(refused) => refused,
+        Arrival::Document(document) => match revert(&document, &args.text_field) {
+            Ok(original) => return original.write(&document, writer),
+            Err(error) => document.refuse(&error),
+        },
+    };
+    let totals = Totals { documents: 1, reverted: 0 };
+    refuse(args.commit.on_error, writer, &refused, &totals)?;
+    Ok(totals)
+}
+
+/// A record as it was, but for its `toedit` object.
+struct Original {
+    /// None where nothing was edited.
+    document: Option<Document>,
+    /// Those beside a text, where they are to be put back.
+    ids: Option<Vec<u32>>,
+    reverted: u64,
+}
+
+impl Original {
+    fn write(&self, document: &Document, writer: &mut OutputWriter<Totals>) -> Result<Totals> {
+        let patch = Patch {
+            ids: self.ids.as_deref().map_or(Member::Keep, Member::Set),
+            metadata: Member::Remove,
+            ..Patch::default()
+        };
+        let totals = Totals { documents: 1, reverted: self.reverted };
+        writer.write(self.document.as_ref().unwrap_or(document), &patch, &totals)?;
+        Ok(totals)
+    }
+}
+
+/// Undoes a record's edits.
+fn revert(document: &Document, text_field: &str) -> Result<Original> {
     let metadata = metadata(document)?;
     if let Some(field) = metadata.field.as_deref().filter(|field| *field != text_field) {
         return Err(
@@ -57,14 +125,7 @@ fn revert(document: &Document, text_field: &str, writer: &mut OutputWriter) -> R
     }
     let edits = metadata.edits.as_deref().unwrap_or_default();
     let ids = if document.ids().is_some() { None } else { ids_beside_text(document, &metadata) };
-    let patch = Patch {
-        ids: ids.as_deref().map_or(Member::Keep, Member::Set),
-        metadata: Member::Remove,
-        ..Patch::default()
-    };
-    let original = records::revert(document, edits)?;
-    writer.write(original.as_ref().unwrap_or(document), &patch)?;
-    Ok(edits.len() as u64)
+    Ok(Original { document: records::revert(document, edits)?, ids, reverted: edits.len() as u64 })
 }
 
 /// The original ids where a record holds the edited ones beside its text, as `--emit both` writes them. Ids that the

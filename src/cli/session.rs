@@ -5,17 +5,19 @@ use std::time::Instant;
 
 use rayon::ThreadPool;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::args::{DeviceArg, DtypeArg, ModelArgs, RunArgs, WindowArgs, pool};
 use super::pipeline::{Job, name_record};
 use super::signals::Interrupt;
+use super::summary::DocumentCounts;
 use crate::Result;
-use crate::compose::{Bos, ComposeConfig, Composer, Layout, Record};
-use crate::data::Document;
+use crate::compose::{Bos, ComposeConfig, Composer, Layout};
+use crate::data::Settings;
 use crate::device::Device;
 use crate::model::{Checkpoint, Config, LoadConfig, Model, folder};
-use crate::score::cache::{Entry, Settings, TOP_K};
+use crate::ops::simd::instruction_sets;
+use crate::score::cache::{Entry, TOP_K};
 use crate::score::{ScoreConfig, Scorer, Scores, Sequence, WindowConfig, default_batch_tokens};
 
 /// Packs of a chunk on a device, where several are under way.
@@ -38,7 +40,10 @@ pub struct Session {
     folder: PathBuf,
     fingerprint: u64,
     /// The names of device and type.
-    place: [String; 2],
+    device_name: String,
+    dtype: String,
+    /// What of the device results depend on.
+    device_setting: String,
 }
 
 /// The settings of a session, for the summary.
@@ -78,7 +83,7 @@ impl Session {
         let load = LoadConfig { dtype, device, mmap: model.mmap };
         let model = session.pool.install(|| Model::load_with(&session.folder, load))?;
         session.fingerprint = model.fingerprint();
-        session.place = [device.to_string(), model.dtype().to_string()];
+        session.dtype = model.dtype().to_string();
         session.load_seconds = start.elapsed().as_secs_f64();
         Ok((session, model))
     }
@@ -95,10 +100,12 @@ impl Session {
         interrupt: &Interrupt,
     ) -> Result<Self> {
         let start = Instant::now();
-        let mut session = Self::prepared(model, Device::Cpu, run, window, compose, interrupt)?;
+        let (device, dtype) = run.place()?;
+        let mut session = Self::prepared(model, device, run, window, compose, interrupt)?;
+        // The work that is left is the host's.
+        (session.device, session.dtype) = (Device::Cpu, dtype.to_string());
         let checkpoint = Checkpoint::open(&session.folder, model.mmap)?;
         session.fingerprint = session.pool.install(|| checkpoint.fingerprint())?;
-        session.place = [run.device.to_string(), format!("{:?}", run.dtype).to_lowercase()];
         session.load_seconds = start.elapsed().as_secs_f64();
         Ok(session)
     }
@@ -116,8 +123,19 @@ impl Session {
         let config = Config::from_file(&folder.join(folder::CONFIG))?;
         let composer = Composer::open(&folder, &config, compose)?;
         let score = score_config(&config, device, window, interrupt)?;
-        let (pool, place) = (pool(run.threads)?, <[String; 2]>::default());
-        Ok(Self { pool, device, config, composer, score, load_seconds: 0.0, folder, fingerprint: 0, place })
+        Ok(Self {
+            pool: pool(run.threads)?,
+            device,
+            config,
+            composer,
+            score,
+            load_seconds: 0.0,
+            folder,
+            fingerprint: 0,
+            device_name: device.to_string(),
+            dtype: String::new(),
+            device_setting: device_setting(device),
+        })
     }
 
     /// The session in words, for the summary.
@@ -126,8 +144,8 @@ impl Session {
         SessionCard {
             model: self.folder.display().to_string(),
             fingerprint: format!("{:016x}", self.fingerprint),
-            device: self.place[0].clone(),
-            dtype: self.place[1].clone(),
+            device: self.device_name.clone(),
+            dtype: self.dtype.clone(),
             threads: self.pool.current_num_threads(),
             max_length: config.windows.max_length(),
             overlap: config.windows.overlap(),
@@ -139,19 +157,68 @@ impl Session {
         }
     }
 
+    /// All of the session that results depend on.
+    ///
+    /// # Errors
+    /// A file of the model cannot be read.
+    pub fn settings(&self, command: &str) -> Result<Settings> {
+        let card = self.card();
+        let settings = json!({
+            "command": command,
+            "version": env!("CARGO_PKG_VERSION"),
+            "model": card.fingerprint,
+            "device": self.device_setting,
+            "dtype": card.dtype,
+            "max_length": card.max_length,
+            "overlap": card.overlap,
+            "truncate": card.truncate,
+            "bos": card.bos,
+            "prompt_field": card.prompt_field,
+            "prompt_context": card.prompt_context,
+        });
+        let Value::Object(mut settings) = settings else { unreachable!("an object was written") };
+        let files = self.composer.fingerprints()?;
+        settings.extend(files.into_iter().map(|(name, hash)| (name.to_owned(), hash.into())));
+        Ok(settings)
+    }
+
+    /// What scores depend on, for a cache that holds the `top_k` largest logits.
+    ///
+    /// # Errors
+    /// As [`Session::settings`].
+    pub fn cache_settings(&self, top_k: usize) -> Result<Settings> {
+        let mut settings = self.settings("score")?;
+        settings.remove("command");
+        // Keys tell what is prompt and what response.
+        settings.remove("prompt_field");
+        settings.insert(TOP_K.to_owned(), top_k.into());
+        Ok(settings)
+    }
+
+    /// What a cache must have been made with to stand for this run's model. A device and a type that are not asked for may
+    /// be any: nothing is computed.
+    ///
+    /// # Errors
+    /// As [`Session::settings`].
+    pub fn cache_expected(&self, run: &RunArgs) -> Result<Settings> {
+        let mut settings = self.cache_settings(0)?;
+        settings.remove(TOP_K);
+        let any = [("device", run.device == DeviceArg::Auto), ("dtype", run.dtype == DtypeArg::Auto)];
+        any.into_iter().filter(|(_, any)| *any).for_each(|(name, _)| drop(settings.remove(name)));
+        Ok(settings)
+    }
+
+    /// Takes device and type from those that a cache was made with.
+    pub fn made_with(&mut self, settings: &Settings) {
+        let name = |name: &str| settings.get(name).and_then(Value::as_str).unwrap_or("unknown").to_owned();
+        (self.device_setting, self.dtype) = (name("device"), name("dtype"));
+        self.device_name = self.device_setting.split(' ').next().unwrap_or_default().to_owned();
+    }
+
     /// Tokens to take through the model at a time: a device works on one pack while the host sees to another.
     pub fn chunk_tokens(&self) -> usize {
         let packs = if self.device == Device::Cpu { 1 } else { PACKS };
         self.score.batch_tokens.saturating_mul(packs)
-    }
-
-    /// Encodes a document; to be edited, its tokens' bytes are found too.
-    ///
-    /// # Errors
-    /// As [`Composer::compose`].
-    pub fn prepare(&self, document: Document, align: bool) -> Result<Job<Layout>> {
-        let Record { document, ids, layout } = self.composer.compose(document, align)?;
-        Ok(Job { document, ids, extra: layout })
     }
 
     /// Scores of a chunk, and where `keep` is set what a cache keeps of them; an error names the record.
@@ -175,51 +242,17 @@ impl Session {
         scores.map_err(|error| name_record(error, jobs))
     }
 
-    /// What scores depend on, for a cache that holds the `top_k` largest logits.
-    pub fn cache_settings(&self, top_k: usize) -> Settings {
-        let windows = &self.score.windows;
-        let [device, dtype] = self.place.clone();
-        let settings: [(&str, Value); 10] = [
-            ("version", env!("CARGO_PKG_VERSION").into()),
-            ("model", format!("{:016x}", self.fingerprint).into()),
-            ("device", device.into()),
-            ("dtype", dtype.into()),
-            ("max_length", windows.max_length().into()),
-            ("overlap", windows.overlap().into()),
-            ("truncate", windows.truncate().into()),
-            ("bos", self.bos_name().into()),
-            ("prompt_context", self.composer.options().prompt_context.into()),
-            (TOP_K, top_k.into()),
-        ];
-        settings.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
-    }
-
-    /// What a cache must have been made with to stand for this run's model. A device and a type that are not asked for may
-    /// be any: nothing is computed.
-    pub fn cache_expected(&self, run: &RunArgs) -> Settings {
-        let mut settings = self.cache_settings(0);
-        settings.remove(TOP_K);
-        for (name, any) in [("device", run.device == DeviceArg::Auto), ("dtype", run.dtype == DtypeArg::Auto)]
-        {
-            if any {
-                settings.remove(name);
-            }
-        }
-        settings
-    }
-
-    /// Takes device and type of its card from those that a cache was made with.
-    pub fn made_with(&mut self, settings: &Settings) {
-        let name = |name: &str| settings.get(name).and_then(Value::as_str).unwrap_or("unknown").to_owned();
-        self.place = ["device", "dtype"].map(name);
-    }
-
     fn bos_name(&self) -> &'static str {
         match self.composer.options().bos {
             Bos::Auto => "auto",
             Bos::Always => "always",
             Bos::Never => "never",
         }
+    }
+
+    /// A document in numbers.
+    pub fn documents(&self, job: &Job<Layout>) -> DocumentCounts {
+        DocumentCounts::of(&self.sequence(job), &self.score.windows).passed(job.extra.flaw())
     }
 
     /// The job's tokens as the model sees them.
@@ -243,4 +276,12 @@ fn score_config(
     let score = ScoreConfig { windows, batch_tokens, stop: Some(interrupt.flag()), ..default };
     score.validate(config)?;
     Ok(score)
+}
+
+/// What of a device the order of sums, hence the last bits, depends on.
+pub fn device_setting(device: Device) -> String {
+    match device {
+        Device::Cuda(_) => "cuda".to_owned(),
+        other => format!("{other} {}", instruction_sets().join(" ")).trim_end().to_owned(),
+    }
 }

@@ -13,7 +13,7 @@
 //! let options = ComposeConfig { prompt_field: Some("question".into()), ..ComposeConfig::default() };
 //! let composer = Composer::open("assets/tiny".as_ref(), &config, options)?;
 //! let document = Document::from_json(r#"{"question": "Who? ", "text": "The President"}"#, "text")?;
-//! let record = composer.compose(document, true)?;
+//! let record = composer.record(document)?;
 //! let scored: usize = record.layout.runs().map(|run| run.len()).sum();
 //! assert!(scored >= 1 && scored < record.ids.len());
 //! # Ok::<(), toedit::Error>(())
@@ -21,18 +21,29 @@
 
 mod layout;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 pub use layout::{Layout, Part, Passage};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::data::{Content, Document, messages, stream_key};
 use crate::model::Config;
 use crate::random::text_stream;
-use crate::score::Sequence;
+use crate::score::{Sequence, unknown_id};
 use crate::tokenizer::{ChatTemplate, Tokenizer, Words};
 use crate::{Error, Result};
 use layout::Scoped;
+
+/// The tokenizer's file in a model's folder.
+const TOKENIZER: &str = "tokenizer.json";
+/// Files that texts and conversations depend on, and what settings call them.
+const FILES: [(&str, &str); 3] = [
+    ("tokenizer", TOKENIZER),
+    ("tokenizer_config", "tokenizer_config.json"),
+    ("chat_template", "chat_template.jinja"),
+];
 
 /// Why a document comes out unedited.
 pub const UNALIGNED: &str = "tokens do not add up to the text";
@@ -103,7 +114,7 @@ impl Composer {
                 reason: "missing, but --bos always needs it".to_owned(),
             });
         }
-        let path = folder.join("tokenizer.json");
+        let path = folder.join(TOKENIZER);
         let tokenizer = path.exists().then(|| Tokenizer::from_file(&path)).transpose()?;
         let chat = OnceLock::new();
         Ok(Self { folder: folder.to_owned(), config: config.clone(), tokenizer, chat, options })
@@ -123,17 +134,44 @@ impl Composer {
     /// scored ones have to be told from others.
     ///
     /// # Errors
-    /// Names the record: text without a tokenizer, messages without a template, or that it refuses; a prompt that is
+    /// Names the record: ids that the model does not have, text without a tokenizer, messages without a template, or that it refuses; a prompt that is
     /// missing.
-    pub fn compose(&self, document: Document, align: bool) -> Result<Record> {
+    pub fn compose(&self, document: &Document, align: bool) -> Result<(Vec<u32>, Layout)> {
         let (ids, layout) = match (document.content(), &self.options.prompt_field) {
-            (Content::Ids(ids), _) => (ids.clone(), Layout::ids(stream_key(&document))),
-            (Content::Text(text), None) => self.text(&document, text, align)?,
-            (Content::Text(_), Some(field)) => self.response(&document, field, align)?,
-            (Content::Messages(raw), _) => self.messages(&document, raw)?,
+            (Content::Ids(ids), _) => match unknown_id(ids, self.config.vocab_size) {
+                Some(reason) => return Err(document.error(reason)),
+                None => (ids.clone(), Layout::ids(stream_key(document))),
+            },
+            (Content::Text(text), None) => self.text(document, text, align)?,
+            (Content::Text(_), Some(field)) => self.response(document, field, align)?,
+            (Content::Messages(raw), _) => self.messages(document, raw)?,
         };
-        let layout = if align { layout.checked() } else { layout };
+        Ok((ids, if align { layout.checked() } else { layout }))
+    }
+
+    /// A document with its tokens, to be edited.
+    ///
+    /// # Errors
+    /// As [`Composer::compose`].
+    pub fn record(&self, document: Document) -> Result<Record> {
+        let (ids, layout) = self.compose(&document, true)?;
         Ok(Record { document, ids, layout })
+    }
+
+    /// Hashes of the model's files that texts and conversations depend on, by their names; of those that are there.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn fingerprints(&self) -> Result<Vec<(&'static str, String)>> {
+        let mut fingerprints = Vec::new();
+        for (name, file) in FILES {
+            let path = self.folder.join(file);
+            if path.exists() {
+                let bytes = fs::read(&path).map_err(|error| Error::io(&path, error))?;
+                fingerprints.push((name, format!("{:016x}", xxh3_64(&bytes))));
+            }
+        }
+        Ok(fingerprints)
     }
 
     /// What the model sees of a record.

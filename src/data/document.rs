@@ -8,6 +8,7 @@ use super::format::Format;
 use super::jsonl::Record;
 use super::messages;
 use super::patch::{Member, Patch, quoted, splice};
+use super::refused::{Mark, Refused};
 use crate::random::{ids_stream, text_stream};
 use crate::{Error, Result};
 
@@ -26,9 +27,8 @@ pub enum Content {
 #[derive(Debug)]
 pub struct Document {
     pub(super) source: Arc<Path>,
-    pub(super) file: usize,
     pub(super) line: u64,
-    pub(super) index: u64,
+    pub(super) mark: Mark,
     pub(super) content: Content,
     pub(super) origin: Origin,
 }
@@ -50,13 +50,14 @@ impl Document {
         let source: Arc<Path> = Path::new("-").into();
         let (record, content) = Record::parse(line.into(), text_field)
             .map_err(|(_, reason)| Error::Record { path: source.to_path_buf(), line: 1, reason })?;
-        Ok(Self { source, file: 0, line: 1, index: 0, content, origin: Origin::Json(Box::new(record)) })
+        Ok(Self { source, line: 1, mark: Mark::default(), content, origin: Origin::Json(Box::new(record)) })
     }
 
     /// A document from plain text, written as `{"text": …}` where JSON is asked for.
     pub fn from_text(text: impl Into<String>) -> Self {
         let (source, content) = (Path::new("-").into(), Content::Text(text.into()));
-        Self { source, file: 0, line: 1, index: 0, content, origin: Origin::Text("text".into()) }
+        let mark = Mark::default();
+        Self { source, line: 1, mark, content, origin: Origin::Text("text".into()) }
     }
 
     /// The file it was read from; `-` is standard input.
@@ -66,7 +67,7 @@ impl Document {
 
     /// The number of that file among the inputs, from 0.
     pub fn file(&self) -> usize {
-        self.file
+        self.mark.file
     }
 
     /// Its line in the decompressed file, from 1 (always 1 for a text file).
@@ -74,9 +75,14 @@ impl Document {
         self.line
     }
 
-    /// Its number among the documents of its file, from 0. Records that could not be read are not counted.
+    /// Its number among the records of its file, from 0. Those that could not be read are counted.
     pub fn index(&self) -> u64 {
-        self.index
+        self.mark.records.saturating_sub(1)
+    }
+
+    /// How far reading had come with it.
+    pub fn mark(&self) -> Mark {
+        self.mark
     }
 
     /// Text or ids.
@@ -197,8 +203,23 @@ impl Document {
             }),
         };
         let (content, origin) = edited.map_err(|reason| self.error(reason))?;
-        let Self { file, line, index, .. } = *self;
-        Ok(Self { source: self.source.clone(), file, line, index, content, origin })
+        let Self { line, mark, .. } = *self;
+        Ok(Self { source: self.source.clone(), line, mark, content, origin })
+    }
+
+    /// The document as a record that is not used, with what [`Document::error`] or the like says about it.
+    pub fn refuse(self, error: &Error) -> Refused {
+        let reason = match error {
+            Error::Record { reason, .. } => reason.clone(),
+            other => other.to_string(),
+        };
+        let (format, raw) = match (self.origin, self.content) {
+            (Origin::Json(record), _) => (Format::JsonLines, record.into_line()),
+            (Origin::Text(_), Content::Text(text) | Content::Messages(text)) => (Format::Text, text),
+            (Origin::Text(_), Content::Ids(_)) => (Format::Text, String::new()),
+        };
+        let (source, line, mark) = (self.source, self.line, self.mark);
+        Refused { source, line, mark, reason, raw: raw.into_bytes(), is_cut: false, format }
     }
 
     fn as_record(&self, field: &str, patch: &Patch) -> Result<Vec<u8>, String> {

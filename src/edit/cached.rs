@@ -8,7 +8,8 @@ use rayon::prelude::*;
 use super::decision::Decider;
 use super::records::Prior;
 use super::{Action, Counts, EditConfig, EditInput, Edited, Sampler};
-use crate::score::cache::{CacheReader, CacheWriter, Entry, Key, Settings};
+use crate::data::Settings;
+use crate::score::cache::{CacheReader, CacheWriter, Entry, Key};
 use crate::score::{Scorer, Sequence, WindowConfig};
 use crate::{Error, Result};
 

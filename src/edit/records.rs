@@ -276,7 +276,7 @@ impl EditedRecord {
         let Record { document, ids, .. } = &self.record;
         let ids = document.ids().map(|_| self.edited.apply(ids));
         let document = document.edited(&self.patch(ids.as_deref()))?;
-        Ok(Self { record: composer.compose(document, true)?, ..self })
+        Ok(Self { record: composer.record(document)?, ..self })
     }
 }
 

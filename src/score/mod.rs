@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
+pub(crate) use engine::unknown_id;
 pub(crate) use engine::{Batch, Chunk, Engine, Origin, Request, WholeRow};
 pub use sequence::{Scope, Sequence};
 pub use statistics::Statistics;

@@ -118,6 +118,11 @@ fn what_a_cache_does_not_suffice_for_is_refused() {
     assert_eq!(place.score("--input in.jsonl --output - --cache other").status, 2);
     let both = place.score("--input in.jsonl --output other --top-k 2 --cache other");
     both.fails_with(2, &["--output and --cache are both other"]);
+    for words in ["score --top-k 2", "edit --top-k 2"] {
+        let resumed = place
+            .run(&format!("{words} --model tiny --input in.jsonl --output x.jsonl --cache other --resume"));
+        resumed.fails_with(2, &["--cache begins anew", "--resume"]);
+    }
 }
 
 #[test]

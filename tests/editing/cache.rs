@@ -6,8 +6,9 @@ use std::fs;
 use proptest::prelude::*;
 use serde_json::json;
 use tempfile::TempDir;
+use toedit::data::Settings;
 use toedit::ops::draw::Candidate;
-use toedit::score::cache::{CacheReader, CacheWriter, Entry, Key, Settings};
+use toedit::score::cache::{CacheReader, CacheWriter, Entry, Key};
 use toedit::score::{Scope, Sequence, Statistics};
 
 fn settings(top_k: usize) -> Settings {

@@ -51,7 +51,7 @@ impl Bench {
 
     fn compose(&self, line: &str) -> Record {
         let document = Document::from_json(line, "text").unwrap();
-        self.composer.compose(document, true).unwrap()
+        self.composer.record(document).unwrap()
     }
 
     fn edit(&self, prior: &dyn Prior, record: Record, first: u32, generations: u32) -> EditedRecord {

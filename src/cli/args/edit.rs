@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum, value_parser};
 
-use super::records::ResponseArgs;
-use super::shared::{CommonArgs, InputArgs, Missing, ModelArgs, OutputArgs, RunArgs, WindowArgs};
+use super::records::{ResponseArgs, no_resume};
+use super::shared::{CommitArgs, CommonArgs, InputArgs, Missing, ModelArgs, OutputArgs, RunArgs, WindowArgs};
 use super::values::{at_least, mass, positive, threshold};
 use crate::data::Outputs;
 use crate::{Error, Result};
@@ -25,6 +25,9 @@ pub struct EditArgs {
     /// What to write.
     #[command(flatten)]
     pub output: OutputArgs,
+    /// How the output grows.
+    #[command(flatten)]
+    pub commit: CommitArgs,
     /// What the records hold.
     #[command(flatten)]
     pub form: FormArgs,
@@ -104,6 +107,17 @@ pub enum EmitArg {
     Ids,
     /// Text and ids.
     Both,
+}
+
+impl EmitArg {
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Ids => "ids",
+            Self::Both => "both",
+        }
+    }
 }
 
 /// Which tokens are edited. The group is one setting: any of it on the command line replaces all of it in a configuration file.
@@ -237,12 +251,15 @@ impl EditArgs {
         missing.check("toedit edit --model assets/tiny --input assets/sample.jsonl --diff")?;
         let GenerationArgs { generations, first_generation } = self.generations;
         self.cache.check(generations, self.output.output.as_deref())?;
+        if self.cache.cache.is_some() && self.commit.resume {
+            return Err(no_resume());
+        }
         if self.form.provenance && self.form.emit != EmitArg::Text && generations + first_generation > 1 {
-            let form = if self.form.emit == EmitArg::Ids { "ids" } else { "both" };
             return Err(Error::Usage(format!(
-                "--provenance cannot restore the ids of several generations of text: leave out --emit {form}, or --provenance"
+                "--provenance cannot restore the ids of several generations of text: leave out --emit {}, or --provenance",
+                self.form.emit.name()
             )));
         }
-        Ok(())
+        if self.writes() { self.commit.check(&self.output) } else { Ok(()) }
     }
 }

@@ -52,3 +52,9 @@ impl ResponseArgs {
         ComposeConfig { bos: bos.into(), prompt_field, prompt_context: !self.no_prompt_context }
     }
 }
+
+/// Why a run that writes a cache begins at the beginning.
+pub(super) fn no_resume() -> Error {
+    let reason = "--cache begins anew, since it would lack what an earlier run has scored: leave out --resume, or --cache";
+    Error::Usage(reason.into())
+}

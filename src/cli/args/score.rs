@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::records::ResponseArgs;
-use super::shared::{CommonArgs, InputArgs, Missing, ModelArgs, OutputArgs, RunArgs, WindowArgs};
+use super::records::{ResponseArgs, no_resume};
+use super::shared::{CommitArgs, CommonArgs, InputArgs, Missing, ModelArgs, OutputArgs, RunArgs, WindowArgs};
 use super::values::at_least;
 use crate::{Error, Result};
 
@@ -24,6 +24,9 @@ pub struct ScoreArgs {
     /// What to write.
     #[command(flatten)]
     pub output: OutputArgs,
+    /// How the output grows.
+    #[command(flatten)]
+    pub commit: CommitArgs,
     /// What to write for each token.
     #[command(flatten)]
     pub tokens: TokenArgs,
@@ -82,7 +85,8 @@ impl ScoreArgs {
             Some(folder) if self.output.output.as_ref() == Some(folder) => {
                 Err(Error::Usage(format!("--output and --cache are both {}", folder.display())))
             }
-            _ => Ok(()),
+            Some(_) if self.commit.resume => Err(no_resume()),
+            _ => self.commit.check(&self.output),
         }
     }
 }

@@ -53,7 +53,7 @@ impl<'m> Scores<'m> {
             (None, Some(folder), Some(model)) => {
                 // At least one, so that the cache is of use where nothing is drawn.
                 let top_k = largest(&config)?.max(1);
-                let settings = session.cache_settings(top_k);
+                let settings = session.cache_settings(top_k)?;
                 let scorer = Scorer::new(model, ScoreConfig { top_k, ..score })?;
                 let writer = CacheWriter::create(folder, settings, args.output.overwrite)?;
                 let editor = CachingEditor::new(scorer, writer, windows, config);
@@ -62,7 +62,7 @@ impl<'m> Scores<'m> {
             (None, None, Some(model)) => Ok(Self::Model(Editor::new(model, score, config)?)),
             (folder, ..) => {
                 let folder = folder.as_deref().unwrap_or("".as_ref());
-                let expected = session.cache_expected(&args.run);
+                let expected = session.cache_expected(&args.run)?;
                 let cached = CachedEditor::open(folder, &expected, windows, config)?;
                 session.made_with(&cached.settings());
                 Ok(Self::Cached(cached))

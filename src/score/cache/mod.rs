@@ -24,13 +24,13 @@ use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use xxhash_rust::xxh3::Xxh3;
 
 pub use reader::CacheReader;
 pub use writer::CacheWriter;
 
 use super::{Scope, Sequence, Statistics};
+use crate::data::Settings;
 use crate::ops::draw::Candidate;
 use crate::{Error, Result};
 
@@ -86,9 +86,6 @@ impl Key {
         Self { stream, tokens: hasher.digest() }
     }
 }
-
-/// What scores depend on, by name. Caches are told apart by it.
-pub type Settings = Map<String, Value>;
 
 /// The setting that says how many of the largest logits are kept.
 pub const TOP_K: &str = "top_k";

@@ -10,9 +10,9 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::segment::{END, HASH, HEAD, Head, PLACE, START, TAIL, decode, number, place};
 use super::{
-    Entry, Key, MANIFEST, MANIFEST_LIMIT, Manifest, SegmentCard, Settings, TOP_K, damaged, read_error,
-    segment_name,
+    Entry, Key, MANIFEST, MANIFEST_LIMIT, Manifest, SegmentCard, TOP_K, damaged, read_error, segment_name,
 };
+use crate::data::Settings;
 use crate::model::folder::read_small;
 use crate::{Error, Result};
 

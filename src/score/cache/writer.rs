@@ -10,9 +10,9 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::segment::{END, HASH, HEAD, Head, START, encode, place};
 use super::{
-    Entry, Key, MANIFEST, Manifest, SEGMENT_BYTES, SEGMENT_DOCUMENTS, SegmentCard, Settings, segment_name,
-    sync_folder,
+    Entry, Key, MANIFEST, Manifest, SEGMENT_BYTES, SEGMENT_DOCUMENTS, SegmentCard, segment_name, sync_folder,
 };
+use crate::data::Settings;
 use crate::{Error, Result};
 
 /// Bytes that are collected before they are written.
