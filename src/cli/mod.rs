@@ -9,6 +9,7 @@ mod estimate;
 mod eval;
 mod info;
 mod logging;
+mod marks;
 mod panics;
 mod pipeline;
 mod progress;
