@@ -361,7 +361,7 @@ impl Totals {
 }
 
 /// The counts that are not zero; eligible and changed always, changed last.
-fn describe(counts: &Counts) -> String {
+pub(super) fn describe(counts: &Counts) -> String {
     let mut text = format!(", {} scored", counts.scored);
     for (count, name) in [
         (counts.dropped, "dropped"),

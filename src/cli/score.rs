@@ -134,6 +134,9 @@ pub fn run(args: &ScoreArgs) -> Result<u8> {
     Ok(status)
 }
 
+/// A document with its scores, and with what a cache keeps of them.
+type Scored = (Job<Layout>, (Scores, Option<Kept>));
+
 /// What the stages share.
 struct Run<'a> {
     args: &'a ScoreArgs,
@@ -183,7 +186,7 @@ impl Run<'_> {
                 self.progress.update(tally.done.documents, tally.done.tokens, read.read());
                 Ok(jobs.into_iter().zip(scores).collect())
             },
-            write: |entry: Entry<(Job<Layout>, (Scores, Option<Kept>))>| match entry {
+            write: |entry: Entry<Scored>| match entry {
                 Entry::Done((job, (scores, kept))) => {
                     if let (Some(cache), Some(kept)) = (&mut cache, &kept) {
                         cache.push(Key::new(job.extra.stream(), &self.session.sequence(&job)), kept)?;

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::patch::{Splice, TextEdit, raw_splices};
+use super::patch::{Splice, TextEdit, apply, raw_splices};
 
 /// Edits of one message of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +67,14 @@ pub fn canonical(raw: &str) -> String {
     let Ok(messages) = read(raw) else { return raw.to_owned() };
     let pairs: Vec<_> = messages.iter().map(|message| (&message.role, &message.content)).collect();
     serde_json::to_string(&pairs).expect("strings always have a JSON form")
+}
+
+/// The raw JSON of messages after edits.
+///
+/// # Errors
+/// What is malformed, or does not fit.
+pub fn edited(raw: &str, edits: &[MessageEdits]) -> Result<String, String> {
+    String::from_utf8(apply(raw, splices(raw, 0, edits)?)).map_err(|error| error.to_string())
 }
 
 /// The edits of messages as splices of the raw JSON, which stands at `at` in its line.

@@ -29,15 +29,16 @@ pub struct Counts {
 }
 
 impl AddAssign for Counts {
+    /// Saturates: counts may come from a record that anybody wrote.
     fn add_assign(&mut self, other: Self) {
-        self.tokens += other.tokens;
-        self.scored += other.scored;
-        self.eligible += other.eligible;
-        self.changed += other.changed;
-        self.dropped += other.dropped;
-        self.not_editable += other.not_editable;
-        self.no_alternative += other.no_alternative;
-        self.windows += other.windows;
+        self.tokens = self.tokens.saturating_add(other.tokens);
+        self.scored = self.scored.saturating_add(other.scored);
+        self.eligible = self.eligible.saturating_add(other.eligible);
+        self.changed = self.changed.saturating_add(other.changed);
+        self.dropped = self.dropped.saturating_add(other.dropped);
+        self.not_editable = self.not_editable.saturating_add(other.not_editable);
+        self.no_alternative = self.no_alternative.saturating_add(other.no_alternative);
+        self.windows = self.windows.saturating_add(other.windows);
     }
 }
 

@@ -314,7 +314,7 @@ fn revert_once(document: &Document, edits: &[&TokenEdit]) -> Result<Document> {
 }
 
 /// One generation's edits of messages, the other way round.
-fn undo_messages(raw: &str, edits: &[TokenEdit]) -> Result<Vec<MessageEdits>> {
+pub(crate) fn undo_messages(raw: &str, edits: &[TokenEdit]) -> Result<Vec<MessageEdits>> {
     let messages = messages::read(raw).map_err(Error::Usage)?;
     let undo = |edits: &[TokenEdit]| {
         let number = edits[0].message;

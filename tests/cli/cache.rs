@@ -140,7 +140,7 @@ fn a_cache_of_other_settings_is_refused_by_the_difference() {
         ("--model tiny --bos never", ["made with `bos` \"auto\"", "this run has \"never\""]),
         ("--model tiny --no-prompt-context", ["made with `prompt_context` true", "this run has false"]),
         ("--model tiny --dtype bf16", ["made with `dtype` \"f32\"", "this run has \"bf16\""]),
-        ("--model tiny --device emulator", ["made with `device` \"cpu\"", "this run has \"emulator\""]),
+        ("--model tiny --device emulator", ["made with `device` \"cpu", "this run has \"emulator"]),
     ] {
         edit(words).fails(&parts);
     }

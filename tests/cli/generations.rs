@@ -135,3 +135,21 @@ fn the_last_generation_is_shown() {
         .stdout;
     assert!(shown.contains("[-") && shown.contains("generation 1: "), "{shown}");
 }
+
+#[test]
+fn a_run_of_other_generations_is_not_resumed() {
+    let place = Place::with_sample(2);
+    let edit = |words: &str| place.edit(&format!("--input in.jsonl --output out.jsonl {RULES} {words}"));
+    edit("--generations 2").done();
+    edit("--generations 2 --resume").done();
+    edit("--generations 3 --resume").fails(&["out.jsonl", "`generations`", "2", "3"]);
+    edit("--generations 2 --first-generation 1 --resume").fails(&["out.jsonl", "`generation`"]);
+    // A record that cannot go on is one record that cannot be used.
+    let text = place.read("out.jsonl") + "{\"text\":\"never edited\"}\n";
+    place.put("more.jsonl", text);
+    let words =
+        format!("--input more.jsonl --output next.jsonl --first-generation 2 --on-error skip {RULES}");
+    let outcome = place.edit(&words).exits_with(3);
+    assert!(outcome.stderr.contains("1 set aside"), "{}", outcome.stderr);
+    assert_eq!(place.records("next.jsonl").len(), 2);
+}

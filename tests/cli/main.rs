@@ -12,6 +12,7 @@ mod formats;
 mod generations;
 mod info;
 mod inputs;
+mod inspect;
 mod models;
 mod outputs;
 mod provenance;

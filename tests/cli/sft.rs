@@ -277,11 +277,23 @@ fn edits_of_messages_are_shown() {
     let place = place();
     place.put("in.jsonl", conversations(&place));
     let shown = place.run(&format!("edit --model copy --input in.jsonl --diff {MANY}")).done().stdout;
-    assert!(
-        shown.contains("message 1: ") && shown.contains("\nmessage 3: ") && shown.contains("[-"),
-        "{shown}"
-    );
-    assert!(!shown.contains("message 0") && !shown.contains("message 2"));
+    for part in
+        ["\n[0] user: Geography", "\n[1] assistant: ", "\n[2] user: and?\n", "\n[3] assistant: ", "[-"]
+    {
+        assert!(shown.contains(part), "no {part:?} in {shown}");
+    }
+    place
+        .run(&format!(
+            "edit --model copy --input in.jsonl --output out.jsonl --provenance {MANY} --generations 2"
+        ))
+        .done();
+    let inspected = place.run("inspect out.jsonl --quiet").done().stdout;
+    for part in
+        ["generation 1\n[0] user: ", "generation 0\n[0] user: ", "[2] user: and?\n", "{+", "[0] user: Hi\n"]
+    {
+        assert!(inspected.contains(part), "no {part:?} in {inspected}");
+    }
+    place.run("inspect out.jsonl --html page.html --quiet").done();
 }
 
 #[test]
@@ -299,4 +311,35 @@ fn what_is_missing_is_named() {
     edit("").fails(&["in.jsonl:1", "tiny has no chat template", "--no-prompt-context"]);
     place.put("in.jsonl", "{\"messages\":[{\"role\":\"assistant\",\"content\":\"\\ud800\"}]}\n");
     edit("--no-prompt-context").fails(&["in.jsonl:1", "messages: "]);
+}
+
+#[test]
+fn records_that_cannot_be_used_are_set_aside() {
+    let place = place();
+    let bad = "{\"q\":\"no answer\"}\n{\"messages\":[{\"role\":1}]}\n{\"a\":\"no prompt\"}\n";
+    place.put("in.jsonl", bad.to_owned() + &place.read("in.jsonl"));
+    for command in ["edit", "score"] {
+        let words = format!(
+            "{command} --model tiny --input in.jsonl --output {command}.jsonl --on-error skip {FIELDS}"
+        );
+        let outcome = place.run(&words).exits_with(3);
+        assert!(
+            outcome.stderr.contains("7 documents") && outcome.stderr.contains("3 set aside"),
+            "{}",
+            outcome.stderr
+        );
+        assert_eq!(place.records(&format!("{command}.jsonl")).len(), 4);
+        let reasons: Vec<_> = place
+            .records(&format!("{command}.jsonl.rejects"))
+            .iter()
+            .map(|r| r["reason"].to_string())
+            .collect();
+        for (reason, part) in reasons.iter().zip(["`a`", "messages: ", "field `q` not found"]) {
+            assert!(reason.contains(part), "{reason}");
+        }
+        place.run(&format!("{words} --resume")).done();
+        place
+            .run(&format!("{words} --resume --no-prompt-context"))
+            .fails(&["`prompt_context` was true and is false"]);
+    }
 }

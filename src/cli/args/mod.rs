@@ -4,6 +4,7 @@
 mod edit;
 mod eval;
 mod info;
+mod inspect;
 mod records;
 mod revert;
 mod score;
@@ -16,6 +17,7 @@ mod verify;
 pub use edit::{EditArgs, EmitArg, RuleArgs, SamplerArg, SamplerArgs, StrategyArg};
 pub use eval::{EvalArgs, Measure, PerplexityArgs};
 pub use info::InfoArgs;
+pub use inspect::{ColorArg, InspectArgs};
 pub use revert::RevertArgs;
 pub use score::ScoreArgs;
 pub use shared::default_threads;
