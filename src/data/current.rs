@@ -31,7 +31,7 @@ pub(super) struct Current<C> {
 /// Where frames go.
 pub(super) enum Target {
     File(Box<Partial>),
-    Stream(Sink),
+    Stream(Box<Sink>),
 }
 
 impl<C: Counts> Current<C> {

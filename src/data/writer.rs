@@ -269,7 +269,7 @@ impl<C: Counts> OutputWriter<C> {
             }
             State::Begun(partial) => (Target::File(partial), Compression::from_name(&path)),
             State::Nothing if is_dash(&path) => {
-                (Target::Stream(Sink::create(&path, true)?), Compression::None)
+                (Target::Stream(Box::new(Sink::create(&path, true)?)), Compression::None)
             }
             State::Nothing => (Target::File(self.begin(output)?), Compression::from_name(&path)),
         };
