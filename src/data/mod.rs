@@ -20,6 +20,7 @@
 //! ```
 
 mod compress;
+mod current;
 mod digest;
 mod document;
 mod format;
