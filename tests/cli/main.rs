@@ -13,6 +13,7 @@ mod generations;
 mod info;
 mod inputs;
 mod inspect;
+mod memory;
 mod models;
 mod outputs;
 mod provenance;
@@ -224,6 +225,14 @@ impl Place {
 
     fn run_with(&self, words: &str, stdin: &[u8]) -> Outcome {
         run(self.command(words), stdin)
+    }
+
+    /// The same in a shell that has run `limits` before.
+    fn run_under(&self, limits: &str, words: &str) -> Outcome {
+        let mut command = Command::new("bash");
+        let line = format!("{limits}; exec {} {words}", env!("CARGO_BIN_EXE_toedit"));
+        command.args(["-c", &line]).current_dir(self.folder.path());
+        run(command, b"")
     }
 
     /// `toedit score` with the model.
