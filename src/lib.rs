@@ -11,9 +11,12 @@ mod error;
 mod map;
 pub mod model;
 pub mod ops;
+#[cfg(feature = "cli")]
+mod plot;
 pub mod random;
 pub mod score;
 pub mod tensor;
+pub mod theory;
 pub mod tokenizer;
 pub mod train;
 

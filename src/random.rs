@@ -57,6 +57,8 @@ pub enum Purpose {
     Mix = 3,
     /// The first values of weights.
     Initialize = 4,
+    /// Simulated data.
+    Simulate = 5,
 }
 
 /// Two independent numbers, uniform on (0, 1).

@@ -7,6 +7,7 @@ mod diff;
 mod edit;
 mod estimate;
 mod eval;
+mod figures;
 mod info;
 mod logging;
 mod panics;
@@ -17,6 +18,7 @@ mod score;
 mod session;
 mod signals;
 mod summary;
+mod theory;
 mod tokenize;
 mod train;
 
@@ -29,8 +31,8 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::data::STANDARD_OUTPUT;
 use crate::{Error, Result};
 use args::{
-    CommonArgs, EditArgs, EvalArgs, InfoArgs, LogFormat, Measure, RevertArgs, ScoreArgs, TokenizeArgs,
-    TrainArgs,
+    CommonArgs, EditArgs, EvalArgs, InfoArgs, LogFormat, Measure, RevertArgs, ScoreArgs, TheoryArgs,
+    TokenizeArgs, TrainArgs,
 };
 use completions::CompletionsArgs;
 
@@ -58,6 +60,8 @@ enum Command {
     Revert(Box<RevertArgs>),
     /// Memory-mapped token shards, to train on
     Tokenize(Box<TokenizeArgs>),
+    /// Collapse and editing in linear regression, simulated beside the closed forms
+    Theory(Box<TheoryArgs>),
     /// What is built in, what the machine has, and a model's card
     Info(Box<InfoArgs>),
     /// A completion script for a shell
@@ -73,6 +77,7 @@ impl Command {
             Self::Eval(EvalArgs { measure: Measure::Perplexity(args) }) => Some(&args.common),
             Self::Revert(args) => Some(&args.common),
             Self::Tokenize(args) => Some(&args.common),
+            Self::Theory(args) => Some(&args.common),
             Self::Info(args) => Some(&args.common),
             Self::Completions(_) => None,
         }
@@ -86,6 +91,7 @@ impl Command {
             Self::Eval(args) => eval::run(args),
             Self::Revert(args) => revert::run(args),
             Self::Tokenize(args) => tokenize::run(args),
+            Self::Theory(args) => theory::run(args),
             Self::Info(args) => info::run(args),
             Self::Completions(args) => completions::run(args),
         }

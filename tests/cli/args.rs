@@ -8,7 +8,8 @@ use toml::Table;
 
 use crate::{Outcome, command, run};
 
-const COMMANDS: [&str; 7] = ["score", "edit", "train", "eval perplexity", "revert", "tokenize", "info"];
+const COMMANDS: [&str; 8] =
+    ["score", "edit", "train", "eval perplexity", "revert", "tokenize", "theory", "info"];
 
 fn toedit(args: &[&str]) -> Outcome {
     run(command(args), b"")

@@ -17,6 +17,7 @@ mod revert;
 mod rules;
 mod score;
 mod signals;
+mod theory;
 mod tokenize;
 mod train;
 

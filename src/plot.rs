@@ -1,0 +1,140 @@
+//! What the pictures of all commands share: SVG, colours, axes, lines. Their numbers lie in files beside them.
+
+use std::ops::Range;
+
+use plotters::coord::Shift;
+use plotters::coord::types::RangedCoordf64;
+use plotters::prelude::*;
+
+/// Lines of text and axes.
+pub(crate) const INK: RGBColor = RGBColor(64, 64, 64);
+/// Lines that guide the eye.
+pub(crate) const GRID: RGBColor = RGBColor(226, 226, 226);
+/// Colours that people who see fewer of them can tell apart too (Okabe and Ito, 2008).
+pub(crate) const COLOURS: [RGBColor; 6] = [
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(230, 159, 0),
+    RGBColor(0, 0, 0),
+];
+/// Length of the sample of a line in a legend.
+const SAMPLE: i32 = 24;
+
+/// Points of a line.
+pub(crate) type Points = Vec<(f64, f64)>;
+/// Where something is drawn.
+pub(crate) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+/// Axes to draw in.
+pub(crate) type Chart<'a> = ChartContext<'a, SVGBackend<'a>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+/// Of a drawing.
+pub(crate) type Outcome<T = ()> = Result<T, DrawingAreaErrorKind<std::io::Error>>;
+
+/// A white picture of this width and height in pixels, with what `render` draws.
+pub(crate) fn svg(size: (u32, u32), render: impl FnOnce(&Area) -> Outcome) -> Result<String, String> {
+    let mut svg = String::new();
+    let root = SVGBackend::with_string(&mut svg, size).into_drawing_area();
+    root.fill(&WHITE)
+        .and_then(|()| render(&root))
+        .and_then(|()| root.present())
+        .map_err(|error| error.to_string())?;
+    drop(root);
+    Ok(svg)
+}
+
+/// The axes of a chart.
+pub(crate) struct Axes<'a> {
+    /// Above the chart; nothing where empty.
+    pub title: &'a str,
+    pub x: Range<f64>,
+    pub y: Range<f64>,
+    /// What stands at the axes.
+    pub names: [&'a str; 2],
+    /// Values of the horizontal axis, as text.
+    pub x_label: &'a dyn Fn(&f64) -> String,
+}
+
+impl Axes<'_> {
+    pub fn draw<'a>(&self, area: &Area<'a>) -> Outcome<Chart<'a>> {
+        let mut builder = ChartBuilder::on(area);
+        builder.margin(24).x_label_area_size(52).y_label_area_size(68);
+        if !self.title.is_empty() {
+            builder.caption(self.title, font(20));
+        }
+        let mut chart = builder.build_cartesian_2d(self.x.clone(), self.y.clone())?;
+        chart
+            .configure_mesh()
+            .x_desc(self.names[0])
+            .y_desc(self.names[1])
+            .x_label_formatter(self.x_label)
+            .axis_desc_style(font(18))
+            .label_style(font(15))
+            .axis_style(INK)
+            .bold_line_style(GRID)
+            .light_line_style(TRANSPARENT)
+            .draw()?;
+        Ok(chart)
+    }
+}
+
+/// Whole numbers, and nothing for others.
+pub(crate) fn whole(value: &f64) -> String {
+    if value.fract() == 0.0 { value.to_string() } else { String::new() }
+}
+
+/// A line with its name in the legend.
+pub(crate) fn line(chart: &mut Chart, name: &str, points: Points, style: ShapeStyle) -> Outcome {
+    chart
+        .draw_series(LineSeries::new(points, style))?
+        .label(name)
+        .legend(move |(x, y)| PathElement::new([(x, y), (x + SAMPLE, y)], style));
+    Ok(())
+}
+
+/// A dashed line, which has a name in the legend unless that is empty.
+pub(crate) fn dashed(chart: &mut Chart, name: &str, points: Points, style: ShapeStyle) -> Outcome {
+    let series = chart.draw_series(DashedLineSeries::new(points, 6, 5, style))?;
+    if !name.is_empty() {
+        let dash = move |x: i32, y| PathElement::new([(x, y), (x + SAMPLE / 3, y)], style);
+        series.label(name).legend(move |(x, y)| {
+            let gap = EmptyElement::at((x, y));
+            gap + dash(0, 0) + dash(SAMPLE * 2 / 3, 0)
+        });
+    }
+    Ok(())
+}
+
+/// The area between two lines over the same places, given as (place, low, high).
+pub(crate) fn band(chart: &mut Chart, points: &[(f64, f64, f64)], colour: RGBColor) -> Outcome {
+    let low = points.iter().map(|&(x, low, _)| (x, low));
+    let high = points.iter().rev().map(|&(x, _, high)| (x, high));
+    let outline: Points = low.chain(high).collect();
+    chart.draw_series([Polygon::new(outline, colour.mix(0.25).filled())])?;
+    Ok(())
+}
+
+/// The names of what was drawn so far.
+pub(crate) fn legend(chart: &mut Chart, position: SeriesLabelPosition) -> Outcome {
+    chart
+        .configure_series_labels()
+        .position(position)
+        .margin(16)
+        .legend_area_size(SAMPLE + 12)
+        .background_style(WHITE.mix(0.8))
+        .border_style(GRID)
+        .label_font(font(16))
+        .draw()
+}
+
+pub(crate) fn font(size: u32) -> TextStyle<'static> {
+    ("sans-serif", size).into_font().color(&INK)
+}
+
+/// The values' range with some room.
+pub(crate) fn room(values: impl Iterator<Item = f64>) -> Range<f64> {
+    let (low, high) = values
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
+    let room = ((high - low) * 0.05).max(high.abs() * 1e-3).max(1e-6);
+    low - room..high + room
+}
