@@ -9,6 +9,7 @@ pub mod device;
 pub mod edit;
 mod error;
 mod map;
+pub mod mix;
 pub mod model;
 pub mod ops;
 #[cfg(feature = "cli")]

@@ -3,6 +3,8 @@
 //! The generator is Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC'11). There is no
 //! state to advance, so no order of work, batch or thread can change what a position draws.
 
+pub(crate) mod permutation;
+
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::{Error, Result};

@@ -3,6 +3,7 @@
 mod args;
 mod completions;
 mod config_file;
+mod corpus;
 mod diff;
 mod edit;
 mod estimate;
@@ -10,6 +11,7 @@ mod eval;
 mod figures;
 mod info;
 mod logging;
+mod mix;
 mod panics;
 mod pipeline;
 mod progress;
@@ -31,7 +33,7 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::data::STANDARD_OUTPUT;
 use crate::{Error, Result};
 use args::{
-    CommonArgs, EditArgs, EvalArgs, InfoArgs, LogFormat, Measure, RevertArgs, ScoreArgs, TheoryArgs,
+    CommonArgs, EditArgs, EvalArgs, InfoArgs, LogFormat, Measure, MixArgs, RevertArgs, ScoreArgs, TheoryArgs,
     TokenizeArgs, TrainArgs,
 };
 use completions::CompletionsArgs;
@@ -60,6 +62,8 @@ enum Command {
     Revert(Box<RevertArgs>),
     /// Memory-mapped token shards, to train on
     Tokenize(Box<TokenizeArgs>),
+    /// A corpus of human and synthetic text, by shares of tokens
+    Mix(Box<MixArgs>),
     /// Collapse and editing in linear regression, simulated beside the closed forms
     Theory(Box<TheoryArgs>),
     /// What is built in, what the machine has, and a model's card
@@ -77,6 +81,7 @@ impl Command {
             Self::Eval(EvalArgs { measure: Measure::Perplexity(args) }) => Some(&args.common),
             Self::Revert(args) => Some(&args.common),
             Self::Tokenize(args) => Some(&args.common),
+            Self::Mix(args) => Some(&args.common),
             Self::Theory(args) => Some(&args.common),
             Self::Info(args) => Some(&args.common),
             Self::Completions(_) => None,
@@ -91,6 +96,7 @@ impl Command {
             Self::Eval(args) => eval::run(args),
             Self::Revert(args) => revert::run(args),
             Self::Tokenize(args) => tokenize::run(args),
+            Self::Mix(args) => mix::run(args),
             Self::Theory(args) => theory::run(args),
             Self::Info(args) => info::run(args),
             Self::Completions(args) => completions::run(args),

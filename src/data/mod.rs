@@ -18,6 +18,7 @@
 //! # Ok::<(), toedit::Error>(())
 //! ```
 
+pub(crate) mod chunks;
 mod compress;
 mod document;
 mod format;

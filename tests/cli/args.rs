@@ -8,8 +8,8 @@ use toml::Table;
 
 use crate::{Outcome, command, run};
 
-const COMMANDS: [&str; 8] =
-    ["score", "edit", "train", "eval perplexity", "revert", "tokenize", "theory", "info"];
+const COMMANDS: [&str; 9] =
+    ["score", "edit", "train", "eval perplexity", "revert", "tokenize", "mix", "theory", "info"];
 
 fn toedit(args: &[&str]) -> Outcome {
     run(command(args), b"")

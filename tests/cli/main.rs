@@ -10,6 +10,7 @@ mod eval;
 mod formats;
 mod info;
 mod inputs;
+mod mix;
 mod models;
 mod outputs;
 mod provenance;

@@ -1,9 +1,11 @@
 //! The arguments of each command as plain structs. Rules and paths are kept as they were written; what they mean is settled where
 //! they are used.
 
+mod corpora;
 mod edit;
 mod eval;
 mod info;
+mod mix;
 mod revert;
 mod score;
 mod shared;
@@ -15,6 +17,7 @@ mod values;
 pub use edit::{EditArgs, EmitArg, RuleArgs, SamplerArg, SamplerArgs, StrategyArg};
 pub use eval::{EvalArgs, Measure, PerplexityArgs};
 pub use info::InfoArgs;
+pub use mix::MixArgs;
 pub use revert::RevertArgs;
 pub use score::ScoreArgs;
 pub use shared::default_threads;
