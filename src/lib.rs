@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod analysis;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod data;
@@ -16,6 +17,7 @@ pub mod ops;
 mod plot;
 pub mod random;
 pub mod score;
+pub mod select;
 pub mod tensor;
 pub mod theory;
 pub mod tokenizer;

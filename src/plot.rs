@@ -5,6 +5,7 @@ use std::ops::Range;
 use plotters::coord::Shift;
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 /// Lines of text and axes.
 pub(crate) const INK: RGBColor = RGBColor(64, 64, 64);
@@ -43,6 +44,9 @@ pub(crate) fn svg(size: (u32, u32), render: impl FnOnce(&Area) -> Outcome) -> Re
     Ok(svg)
 }
 
+/// Text for a value of an axis.
+pub(crate) type Label<'a> = Option<&'a dyn Fn(&f64) -> String>;
+
 /// The axes of a chart.
 pub(crate) struct Axes<'a> {
     /// Above the chart; nothing where empty.
@@ -51,23 +55,22 @@ pub(crate) struct Axes<'a> {
     pub y: Range<f64>,
     /// What stands at the axes.
     pub names: [&'a str; 2],
-    /// Values of the horizontal axis, as text.
-    pub x_label: &'a dyn Fn(&f64) -> String,
+    /// Values of the axes as text, where plain numbers will not do.
+    pub labels: [Label<'a>; 2],
 }
 
 impl Axes<'_> {
     pub fn draw<'a>(&self, area: &Area<'a>) -> Outcome<Chart<'a>> {
-        let mut builder = ChartBuilder::on(area);
-        builder.margin(24).x_label_area_size(52).y_label_area_size(68);
-        if !self.title.is_empty() {
-            builder.caption(self.title, font(20));
+        let mut chart = blank(area, self.title, 68, [self.x.clone(), self.y.clone()])?;
+        let mut mesh = chart.configure_mesh();
+        if let Some(label) = self.labels[0] {
+            mesh.x_label_formatter(label);
         }
-        let mut chart = builder.build_cartesian_2d(self.x.clone(), self.y.clone())?;
-        chart
-            .configure_mesh()
-            .x_desc(self.names[0])
+        if let Some(label) = self.labels[1] {
+            mesh.y_label_formatter(label);
+        }
+        mesh.x_desc(self.names[0])
             .y_desc(self.names[1])
-            .x_label_formatter(self.x_label)
             .axis_desc_style(font(18))
             .label_style(font(15))
             .axis_style(INK)
@@ -76,6 +79,69 @@ impl Axes<'_> {
             .draw()?;
         Ok(chart)
     }
+}
+
+/// A chart with a title and nothing else yet; `left` pixels are for labels.
+fn blank<'a>(area: &Area<'a>, title: &str, left: u32, [x, y]: [Range<f64>; 2]) -> Outcome<Chart<'a>> {
+    let mut builder = ChartBuilder::on(area);
+    builder.margin(24).x_label_area_size(52).y_label_area_size(left);
+    if !title.is_empty() {
+        builder.caption(title, font(20));
+    }
+    builder.build_cartesian_2d(x, y)
+}
+
+/// Horizontal bars with their labels, from the top.
+pub(crate) fn labelled_bars(
+    area: &Area,
+    [title, name]: [&str; 2],
+    bars: &[(String, f64)],
+    colour: RGBColor,
+) -> Outcome {
+    let longest = bars.iter().map(|bar| bar.1).fold(1e-9, f64::max) * 1.05;
+    let mut chart = blank(area, title, 190, [0.0..longest, -(bars.len() as f64)..0.0])?;
+    chart
+        .configure_mesh()
+        .disable_y_mesh()
+        .y_labels(0)
+        .x_desc(name)
+        .axis_desc_style(font(18))
+        .label_style(font(15))
+        .axis_style(INK)
+        .bold_line_style(GRID)
+        .light_line_style(TRANSPARENT)
+        .draw()?;
+    let rows = || bars.iter().enumerate().map(|(row, bar)| (-(row as f64), bar));
+    chart.draw_series(rows().map(|(top, (_, length))| {
+        Rectangle::new([(0.0, top - 0.15), (*length, top - 0.85)], colour.filled())
+    }))?;
+    let style = font(13).pos(Pos::new(HPos::Right, VPos::Center));
+    chart.draw_series(rows().map(|(top, (label, _))| {
+        EmptyElement::at((0.0, top - 0.5)) + Text::new(printable(label), (-8, 0), style.clone())
+    }))?;
+    Ok(())
+}
+
+/// Characters of a label.
+const LABEL: usize = 28;
+
+/// A label that fits, without what XML cannot hold.
+fn printable(label: &str) -> String {
+    let shown = label.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character });
+    let cut: String = shown.take(LABEL).collect();
+    if label.chars().count() > LABEL { cut + "…" } else { cut }
+}
+
+/// Bars from 0 up, as (left, right, height), with their name in the legend.
+pub(crate) fn bars(chart: &mut Chart, name: &str, bars: &[(f64, f64, f64)], colour: RGBColor) -> Outcome {
+    let bar = |&(left, right, height): &(f64, f64, f64)| {
+        Rectangle::new([(left, 0.0), (right, height)], colour.filled())
+    };
+    chart
+        .draw_series(bars.iter().map(bar))?
+        .label(name)
+        .legend(move |(x, y)| Rectangle::new([(x, y - 6), (x + SAMPLE, y + 6)], colour.filled()));
+    Ok(())
 }
 
 /// Whole numbers, and nothing for others.

@@ -61,6 +61,8 @@ pub enum Purpose {
     Initialize = 4,
     /// Simulated data.
     Simulate = 5,
+    /// Choosing the best of noisy weights.
+    Select = 6,
 }
 
 /// Two independent numbers, uniform on (0, 1).

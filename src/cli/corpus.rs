@@ -2,8 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use xxhash_rust::xxh3::Xxh3;
+
+use super::pipeline::Arrivals;
+use super::signals::Interrupt;
 use super::summary;
-use crate::data::{Documents, Format, Inputs, Outputs, Payload, ReadOptions, Sink, is_dash};
+use crate::data::{
+    Document, Documents, Format, Inputs, Outputs, Patch, Payload, ReadOptions, Sink, is_dash, stream_key,
+};
 use crate::{Error, Result};
 
 /// A corpus that can be read again and again.
@@ -12,6 +18,7 @@ pub struct Corpus {
     pub name: &'static str,
     /// No files where nothing of it is wanted.
     pub inputs: Inputs,
+    read: ReadOptions,
 }
 
 impl Corpus {
@@ -19,44 +26,153 @@ impl Corpus {
     ///
     /// # Errors
     /// As [`Inputs::expand`]; a stream among them, which cannot be read twice.
-    pub fn open(name: &'static str, paths: &[PathBuf]) -> Result<Self> {
+    pub fn open(name: &'static str, paths: &[PathBuf], read: ReadOptions) -> Result<Self> {
         let inputs = if paths.is_empty() { Inputs::default() } else { Inputs::expand(paths)? };
         if let Some(stream) = inputs.files().iter().find(|file| file.bytes.is_none()) {
             let path = stream.path.display();
-            return Err(Error::Usage(format!("--{name} {path}: it is read twice, which a stream cannot be")));
+            let reason = "it is read more than once, which a stream cannot be";
+            return Err(Error::Usage(format!("--{name} {path}: {reason}")));
         }
-        Ok(Self { name, inputs })
+        Ok(Self { name, inputs, read })
     }
 
     /// Its documents, once more.
     ///
     /// # Errors
     /// As [`Inputs::documents`].
-    pub fn documents(&self, options: ReadOptions) -> Result<Documents> {
-        self.inputs.documents(options)
+    pub fn documents(&self) -> Result<Documents> {
+        self.inputs.documents(self.read.clone())
     }
 
     /// Its files.
     pub fn names(&self) -> Vec<String> {
-        self.inputs.files().iter().map(|file| file.path.display().to_string()).collect()
+        names(&self.inputs)
     }
 
-    /// What an error about all of it names.
-    pub fn place(&self) -> &Path {
-        self.inputs.files().first().map_or(Path::new("-"), |file| &file.path)
+    /// Those of its documents that `is_chosen` holds for, with their numbers, and in the end an error if the corpus is no
+    /// longer the one that had this content.
+    ///
+    /// # Errors
+    /// As [`Inputs::documents`].
+    pub fn chosen<'a>(
+        &'a self,
+        is_chosen: &'a [bool],
+        content: &'a str,
+        interrupt: &'a Interrupt,
+    ) -> Result<impl Iterator<Item = Result<(usize, Document)>> + 'a> {
+        let mut arrivals = Arrivals::new(self.documents()?, interrupt);
+        let mut seen = Content::default();
+        let mut next = move || -> Result<Option<(usize, Document)>> {
+            while let Some(document) = arrivals.next().transpose()? {
+                let number = seen.documents;
+                seen.add(&document);
+                if is_chosen.get(number) == Some(&true) {
+                    return Ok(Some((number, document)));
+                }
+            }
+            self.check(&seen, content).map(|()| None)
+        };
+        Ok(std::iter::from_fn(move || next().transpose()).fuse())
+    }
+
+    /// Whether what was seen is this content.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn check(&self, seen: &Content, content: &str) -> Result<()> {
+        if seen.hash() == content {
+            return Ok(());
+        }
+        let first = self.inputs.files().first().map_or(Path::new("-"), |file| &file.path);
+        Err(Error::file(first, format!("the --{} text has changed while it was read", self.name)))
     }
 }
 
-/// Whether documents of these corpora can be written to `output`, a JSON lines file, and a summary beside it: to be asked
+/// The paths of files, as they were found.
+pub fn names(inputs: &Inputs) -> Vec<String> {
+    inputs.files().iter().map(|file| file.path.display().to_string()).collect()
+}
+
+/// The text of a document.
+///
+/// # Errors
+/// It has none.
+pub fn text(document: &Document) -> Result<&str> {
+    document.text().ok_or_else(|| {
+        document.error("no text: n-grams are those of words, not of `input_ids` or `messages`")
+    })
+}
+
+/// What was read of a corpus.
+#[derive(Default)]
+pub struct Content {
+    /// Documents seen so far.
+    pub documents: usize,
+    hash: Xxh3,
+}
+
+impl Content {
+    /// One more document.
+    pub fn add(&mut self, document: &Document) {
+        self.documents += 1;
+        self.hash.update(&stream_key(document).to_le_bytes());
+    }
+
+    /// XXH3-64 of the documents' contents and ids, in order.
+    pub fn hash(&self) -> String {
+        format!("{:016x}", self.hash.digest())
+    }
+}
+
+/// One JSON lines file that documents are carried over to as they are.
+pub struct Carried {
+    sink: Sink,
+    hash: Xxh3,
+    /// Documents written so far.
+    pub documents: u64,
+}
+
+impl Carried {
+    /// Begins the file.
+    ///
+    /// # Errors
+    /// As [`Sink::create`].
+    pub fn create(path: &Path, overwrite: bool) -> Result<Self> {
+        Ok(Self { sink: Sink::create(path, overwrite)?, hash: Xxh3::new(), documents: 0 })
+    }
+
+    /// Writes a document.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn write(&mut self, document: &Document) -> Result<()> {
+        let mut line = document.render(&Patch::default(), Format::JsonLines)?;
+        line.push(b'\n');
+        self.hash.update(&line);
+        self.documents += 1;
+        self.sink.write(&line)
+    }
+
+    /// Completes the file and gives the XXH3-64 of its lines.
+    ///
+    /// # Errors
+    /// As [`Sink::finish`].
+    pub fn finish(self) -> Result<String> {
+        self.sink.finish()?;
+        Ok(format!("{:016x}", self.hash.digest()))
+    }
+}
+
+/// Whether documents of these inputs can be written to `output`, a JSON lines file, and a summary beside it: to be asked
 /// before anything long begins.
 ///
 /// # Errors
 /// The output is no such file, is an input or lies among them, exists, or cannot be made.
-pub fn check_output(
+pub fn check_output<'a>(
     output: &Path,
     overwrite: bool,
     summary: Option<&Path>,
-    corpora: &[Corpus],
+    inputs: impl IntoIterator<Item = &'a Inputs>,
 ) -> Result<()> {
     let is_lines = Format::from_name(output) == Some(Format::JsonLines) && !output.is_dir();
     if !is_lines && !is_dash(output) {
@@ -65,7 +181,7 @@ pub fn check_output(
             "--output {path}: expected a JSON lines file, whose name ends in .jsonl, .jsonl.gz or .jsonl.zst"
         )));
     }
-    for Corpus { inputs, .. } in corpora {
+    for inputs in inputs {
         let outputs = Outputs::plan(inputs, output, Payload::Lines)?;
         summary::check(summary, inputs, Some(&outputs))?;
     }

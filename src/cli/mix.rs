@@ -3,27 +3,25 @@
 //! Corpora are read twice: their tokens are counted, then the documents that were chosen are carried over, byte for byte.
 //! The memory that this takes is five bytes a document beside a few megabytes of documents at a time.
 
-use std::iter::Peekable;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde::Serialize;
-use xxhash_rust::xxh3::Xxh3;
 
 use super::args::{MixArgs, pool};
-use super::corpus::{Corpus, check_output};
+use super::corpus::{Carried, Content, Corpus, check_output};
 use super::pipeline::Arrivals;
 use super::progress::{Mode, Progress};
 use super::signals::Interrupt;
 use super::summary::{self, counted, documents_and_tokens};
-use crate::data::chunks::map_in_order;
-use crate::data::{Document, Format, Patch, Sink, stream_key};
+use crate::data::Document;
+use crate::data::chunks::map_chunks;
 use crate::mix::{Choice, Turns, choose};
 use crate::train::data::{Bos, Encoder, Vocabulary};
 use crate::{Error, Result};
 
-/// About the bytes of the documents whose tokens are counted at a time.
-const CHUNK_BYTES: usize = 8 << 20;
+/// About the bytes of the documents that a thread counts at a time.
+const CHUNK_BYTES: usize = 256 << 10;
 
 /// The summary file: with the seed, the shares and the same inputs, all that is needed to make the mixture again.
 #[derive(Serialize)]
@@ -74,11 +72,12 @@ pub fn run(args: &MixArgs) -> Result<u8> {
     let interrupt = Interrupt::install()?;
     let targets = args.targets();
     let corpora = [
-        Corpus::open("human", wanted(&args.input.human, targets[0]))?,
-        Corpus::open("synthetic", wanted(&args.input.synthetic, targets[1]))?,
+        Corpus::open("human", wanted(&args.input.human, targets[0]), args.read.options())?,
+        Corpus::open("synthetic", wanted(&args.input.synthetic, targets[1]), args.read.options())?,
     ];
     let output = args.output.output.as_deref().expect("`check` has seen it");
-    check_output(output, args.output.overwrite, args.output.summary.as_deref(), &corpora)?;
+    let inputs = corpora.iter().map(|corpus| &corpus.inputs);
+    check_output(output, args.output.overwrite, args.output.summary.as_deref(), inputs)?;
     let vocabulary = args.input.model.as_deref().map(Vocabulary::open).transpose()?;
     let encoder =
         vocabulary.as_ref().map(|vocabulary| Encoder::new(vocabulary, Bos::Never, None)).transpose()?;
@@ -123,22 +122,18 @@ impl Run<'_> {
         (target, number): (u64, u32),
         before: u64,
     ) -> Result<(Part, u64)> {
-        let (mut counts, mut hash, mut tokens) = (Vec::new(), Xxh3::new(), 0);
-        let documents = corpus.documents(self.args.read.options())?;
+        let (mut counts, mut content, mut tokens) = (Vec::new(), Content::default(), 0);
+        let documents = corpus.documents()?;
         let read = documents.progress();
-        let arrivals = Arrivals::new(documents, self.interrupt);
-        map_in_order(
-            arrivals,
-            CHUNK_BYTES,
-            |document| count(document, encoder),
-            |document, count| {
-                counts.push(count);
-                tokens += u64::from(count);
-                hash.update(&stream_key(document).to_le_bytes());
-                self.progress.update(counts.len() as u64, tokens, before + read.read());
-                Ok(())
-            },
-        )?;
+        let work = |chunk: &[Document]| chunk.iter().map(|document| count(document, encoder)).collect();
+        let each = |chunk: &[Document], found: Vec<u32>| {
+            chunk.iter().for_each(|document| content.add(document));
+            tokens += found.iter().copied().map(u64::from).sum::<u64>();
+            counts.extend(found);
+            self.progress.update(counts.len() as u64, tokens, before + read.read());
+            Ok(())
+        };
+        map_chunks(Arrivals::new(documents, self.interrupt), CHUNK_BYTES, work, each)?;
         let choice = choose(&counts, target, self.args.seed, number)?.ok_or_else(|| {
             let Corpus { name, .. } = corpus;
             let documents = counted(counts.len() as u64, "document");
@@ -151,7 +146,7 @@ impl Run<'_> {
             inputs: corpus.names(),
             documents: counts.len() as u64,
             tokens,
-            content: format!("{:016x}", hash.digest()),
+            content: content.hash(),
             target_tokens: target,
             chosen_documents: choice.documents,
             chosen_tokens: choice.tokens,
@@ -163,55 +158,24 @@ impl Run<'_> {
 
     /// The second pass: writes the documents that were chosen, both corpora taking turns. Gives the hash of their lines.
     fn write(&self, parts: &[Part; 2], output: &Path) -> Result<String> {
-        let mut sink = Sink::create(output, self.args.output.overwrite)?;
-        let [human, synthetic] = self.corpora;
-        let mut sources = [self.chosen(human, &parts[0])?, self.chosen(synthetic, &parts[1])?];
+        let mut output = Carried::create(output, self.args.output.overwrite)?;
+        let chosen = |corpus: usize| {
+            let Part { choice, content, .. } = &parts[corpus];
+            self.corpora[corpus].chosen(&choice.is_chosen, content, self.interrupt)
+        };
+        let mut sources = [chosen(0)?.peekable(), chosen(1)?.peekable()];
         let mut turns = Turns::new([parts[0].chosen_tokens, parts[1].chosen_tokens]);
-        let mut hash = Xxh3::new();
         loop {
             let has_more = sources.each_mut().map(|source| source.peek().is_some());
             let tokens = |corpus: usize| match sources[corpus].peek() {
-                Some(Ok((_, tokens))) => u64::from(*tokens),
+                Some(Ok((number, _))) => u64::from(parts[corpus].counts[*number]),
                 _ => 0,
             };
             let Some(corpus) = turns.take(has_more, tokens) else { break };
-            let (document, _) = sources[corpus].next().expect("it was looked at")?;
-            let mut line = document.render(&Patch::default(), Format::JsonLines)?;
-            line.push(b'\n');
-            hash.update(&line);
-            sink.write(&line)?;
+            let next = sources[corpus].next().transpose()?;
+            next.map_or(Ok(()), |(_, document)| output.write(&document))?;
         }
-        sink.finish()?;
-        Ok(format!("{:016x}", hash.digest()))
-    }
-
-    /// The chosen documents of a corpus with their tokens, and an error in the end if it is no longer what it was.
-    fn chosen<'a>(
-        &'a self,
-        corpus: &'a Corpus,
-        part: &'a Part,
-    ) -> Result<Peekable<impl Iterator<Item = Result<(Document, u32)>> + 'a>> {
-        let mut arrivals = Arrivals::new(corpus.documents(self.args.read.options())?, self.interrupt);
-        let (mut index, mut hash) = (0, Xxh3::new());
-        let mut next = move || -> Result<Option<(Document, u32)>> {
-            while let Some(document) = arrivals.next().transpose()? {
-                hash.update(&stream_key(&document).to_le_bytes());
-                let number = index;
-                index += 1;
-                if part.choice.is_chosen.get(number) == Some(&true) {
-                    return Ok(Some((document, part.counts[number])));
-                }
-            }
-            if index != part.counts.len() || format!("{:016x}", hash.digest()) != part.content {
-                let name = corpus.name;
-                return Err(Error::file(
-                    corpus.place(),
-                    format!("the {name} text has changed while it was read"),
-                ));
-            }
-            Ok(None)
-        };
-        Ok(std::iter::from_fn(move || next().transpose()).fuse().peekable())
+        output.finish()
     }
 }
 

@@ -1,5 +1,6 @@
 //! The command: arguments, configuration, progress and signals. What it computes is the library's.
 
+mod analyze;
 mod args;
 mod completions;
 mod config_file;
@@ -17,6 +18,7 @@ mod pipeline;
 mod progress;
 mod revert;
 mod score;
+mod select;
 mod session;
 mod signals;
 mod summary;
@@ -33,8 +35,8 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::data::STANDARD_OUTPUT;
 use crate::{Error, Result};
 use args::{
-    CommonArgs, EditArgs, EvalArgs, InfoArgs, LogFormat, Measure, MixArgs, RevertArgs, ScoreArgs, TheoryArgs,
-    TokenizeArgs, TrainArgs,
+    AnalyzeArgs, CommonArgs, EditArgs, EvalArgs, InfoArgs, LogFormat, Measure, MixArgs, RevertArgs,
+    ScoreArgs, SelectArgs, SelectRule, TheoryArgs, TokenizeArgs, TrainArgs,
 };
 use completions::CompletionsArgs;
 
@@ -62,6 +64,10 @@ enum Command {
     Revert(Box<RevertArgs>),
     /// Memory-mapped token shards, to train on
     Tokenize(Box<TokenizeArgs>),
+    /// Documents of a corpus, by importance weights or perplexity
+    Select(SelectArgs),
+    /// N-grams and token probabilities of corpora, as JSON, tables and pictures
+    Analyze(Box<AnalyzeArgs>),
     /// A corpus of human and synthetic text, by shares of tokens
     Mix(Box<MixArgs>),
     /// Collapse and editing in linear regression, simulated beside the closed forms
@@ -81,6 +87,9 @@ impl Command {
             Self::Eval(EvalArgs { measure: Measure::Perplexity(args) }) => Some(&args.common),
             Self::Revert(args) => Some(&args.common),
             Self::Tokenize(args) => Some(&args.common),
+            Self::Select(SelectArgs { rule: SelectRule::Dsir(args) }) => Some(&args.common),
+            Self::Select(SelectArgs { rule: SelectRule::Perplexity(args) }) => Some(&args.common),
+            Self::Analyze(args) => Some(&args.common),
             Self::Mix(args) => Some(&args.common),
             Self::Theory(args) => Some(&args.common),
             Self::Info(args) => Some(&args.common),
@@ -96,6 +105,8 @@ impl Command {
             Self::Eval(args) => eval::run(args),
             Self::Revert(args) => revert::run(args),
             Self::Tokenize(args) => tokenize::run(args),
+            Self::Select(args) => select::run(args),
+            Self::Analyze(args) => analyze::run(args),
             Self::Mix(args) => mix::run(args),
             Self::Theory(args) => theory::run(args),
             Self::Info(args) => info::run(args),

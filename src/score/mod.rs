@@ -1,6 +1,7 @@
 //! Scoring: log-probabilities of every token of a document by teacher forcing.
 
 mod engine;
+mod lines;
 pub mod statistics;
 pub mod windows;
 
@@ -11,6 +12,7 @@ use rayon::prelude::*;
 
 pub use engine::Sequence;
 pub(crate) use engine::{Batch, Chunk, Engine, Origin, Request, WholeRow};
+pub use lines::ScoreLine;
 pub use statistics::Statistics;
 pub use windows::{Window, WindowConfig};
 

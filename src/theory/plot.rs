@@ -3,7 +3,9 @@
 use plotters::prelude::*;
 
 use super::simulate::{Figure, Outcome as Series, Simulation};
-use crate::plot::{Area, Axes, COLOURS, Chart, INK, Outcome, Points, band, dashed, legend, line, svg, whole};
+use crate::plot::{
+    Area, Axes, COLOURS, Chart, INK, Label, Outcome, Points, band, dashed, legend, line, svg, whole,
+};
 
 /// Width and height in pixels.
 const SIZE: (u32, u32) = (1280, 600);
@@ -31,7 +33,8 @@ fn panel(area: &Area, title: &str, simulation: &Simulation, figures: fn(&Series)
     let top = top.fold(2.0, f64::max) * 1.05;
     let place = format!("generation n (bands: ±{BAND} standard errors of the mean; thin dashes: formulas)");
     let names = [&place, "test error of w_n, in units of V"];
-    let mut chart = Axes { title, x: 1.0..last, y: 0.0..top, names, x_label: &whole }.draw(area)?;
+    let labels: [Label; 2] = [Some(&whole), None];
+    let mut chart = Axes { title, x: 1.0..last, y: 0.0..top, names, labels }.draw(area)?;
     for (series, colour) in simulation.outcomes.iter().zip(COLOURS.iter().cycle()) {
         curve(&mut chart, &series.schedule.name(), figures(series), unit, *colour)?;
     }

@@ -7,7 +7,7 @@ use plotters::prelude::*;
 
 use super::metrics::{EVALUATIONS, Evaluation, METRICS, StepMetrics, read};
 use crate::data::Sink;
-use crate::plot::{Area, Axes, Outcome, Points, legend, line, room, svg, whole};
+use crate::plot::{Area, Axes, Label, Outcome, Points, legend, line, room, svg, whole};
 use crate::{Error, Result};
 
 pub use super::metrics::PLOT;
@@ -54,7 +54,8 @@ fn render(root: &Area, steps: &Points, held_out: &Points) -> Outcome {
     let last = steps.iter().chain(held_out).map(|point| point.0).fold(1.0, f64::max);
     let losses = steps.iter().chain(held_out).chain(&smoothed).map(|point| point.1);
     let names = ["optimizer step", "loss (nats per token)"];
-    let axes = Axes { title: "", x: 0.0..last, y: room(losses), names, x_label: &whole };
+    let labels: [Label; 2] = [Some(&whole), None];
+    let axes = Axes { title: "", x: 0.0..last, y: room(losses), names, labels };
     let mut chart = axes.draw(root)?;
     line(&mut chart, "each step", steps, STEPS.stroke_width(1))?;
     line(&mut chart, "smoothed", smoothed, SMOOTHED.stroke_width(3))?;

@@ -8,8 +8,20 @@ use toml::Table;
 
 use crate::{Outcome, command, run};
 
-const COMMANDS: [&str; 9] =
-    ["score", "edit", "train", "eval perplexity", "revert", "tokenize", "mix", "theory", "info"];
+const COMMANDS: [&str; 12] = [
+    "score",
+    "edit",
+    "train",
+    "eval perplexity",
+    "revert",
+    "tokenize",
+    "select dsir",
+    "select perplexity",
+    "analyze",
+    "mix",
+    "theory",
+    "info",
+];
 
 fn toedit(args: &[&str]) -> Outcome {
     run(command(args), b"")

@@ -1,6 +1,7 @@
 //! The command, run as its users run it: the binary, files in, files out, exit status.
 #![cfg(feature = "cli")]
 
+mod analyze;
 mod args;
 #[path = "../common/mod.rs"]
 mod common;
@@ -17,6 +18,7 @@ mod provenance;
 mod revert;
 mod rules;
 mod score;
+mod select;
 mod signals;
 mod theory;
 mod tokenize;

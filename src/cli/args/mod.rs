@@ -1,6 +1,7 @@
 //! The arguments of each command as plain structs. Rules and paths are kept as they were written; what they mean is settled where
 //! they are used.
 
+mod analyze;
 mod corpora;
 mod edit;
 mod eval;
@@ -8,20 +9,23 @@ mod info;
 mod mix;
 mod revert;
 mod score;
+mod select;
 mod shared;
 mod theory;
 mod tokenize;
 mod train;
 mod values;
 
+pub use analyze::AnalyzeArgs;
 pub use edit::{EditArgs, EmitArg, RuleArgs, SamplerArg, SamplerArgs, StrategyArg};
 pub use eval::{EvalArgs, Measure, PerplexityArgs};
 pub use info::InfoArgs;
 pub use mix::MixArgs;
 pub use revert::RevertArgs;
 pub use score::ScoreArgs;
+pub use select::{DsirArgs, PerplexityRangeArgs, SelectArgs, SelectRule};
 pub use shared::default_threads;
-pub use shared::{BosArg, CommonArgs, LogFormat, ModelArgs, RunArgs, WindowArgs, pool};
+pub use shared::{BosArg, CommonArgs, LogFormat, ModelArgs, OutputArgs, RunArgs, WindowArgs, pool};
 pub use theory::TheoryArgs;
 pub use tokenize::TokenizeArgs;
 pub use train::{OptimizerArgs, PackingArg, ScheduleArg, TrainArgs};

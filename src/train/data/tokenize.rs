@@ -8,12 +8,12 @@ use rayon::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::encode::{Encoded, Encoder};
-use crate::data::chunks::next_chunk;
 use crate::data::tokens::{Manifest, TokenShards, TokenWriter, WriterConfig};
 use crate::data::{Document, Inputs, ReadOptions};
 use crate::{Error, Result};
 
-/// About the bytes of the documents that are encoded at a time.
+/// Documents that are encoded at a time, and about their bytes unless a single one has more.
+const CHUNK_DOCUMENTS: usize = 4096;
 const CHUNK_BYTES: usize = 8 << 20;
 
 /// How documents are read and shards written.
@@ -63,7 +63,7 @@ pub fn tokenize(
     let mut done = Tokenized::default();
     let mut documents = documents.fuse();
     loop {
-        let chunk = next_chunk(&mut documents, CHUNK_BYTES)?;
+        let chunk = next_chunk(&mut documents)?;
         if chunk.is_empty() {
             break;
         }
@@ -81,6 +81,16 @@ pub fn tokenize(
         watch(&done)?;
     }
     Ok((writer.finish()?, done))
+}
+
+fn next_chunk(documents: &mut impl Iterator<Item = Result<Document>>) -> Result<Vec<Document>> {
+    let (mut chunk, mut bytes) = (Vec::new(), 0);
+    while chunk.len() < CHUNK_DOCUMENTS && bytes < CHUNK_BYTES {
+        let Some(document) = documents.next().transpose()? else { break };
+        bytes += document.bytes();
+        chunk.push(document);
+    }
+    Ok(chunk)
 }
 
 impl TokenizeConfig {
