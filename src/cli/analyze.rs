@@ -144,14 +144,23 @@ impl Run<'_> {
                 NgramStatistics::count(texts.into_iter()),
             ))
         };
-        map_chunks(Arrivals::new(documents, self.interrupt), UNIT_BYTES, work, |chunk, (bytes, counts)| {
-            sums.documents += chunk.len() as u64;
-            sums.bytes += bytes;
-            sums.statistics.add(counts);
-            self.documents += chunk.len() as u64;
-            self.progress.update(self.documents, sums.statistics.distinct(1).total, self.bytes + read.read());
-            Ok(())
-        })?;
+        map_chunks(
+            Arrivals::new(documents, self.interrupt).documents(),
+            UNIT_BYTES,
+            work,
+            |chunk, (bytes, counts)| {
+                sums.documents += chunk.len() as u64;
+                sums.bytes += bytes;
+                sums.statistics.add(counts);
+                self.documents += chunk.len() as u64;
+                self.progress.update(
+                    self.documents,
+                    sums.statistics.distinct(1).total,
+                    self.bytes + read.read(),
+                );
+                Ok(())
+            },
+        )?;
         self.bytes += read.read();
         Ok(sums)
     }

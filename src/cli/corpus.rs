@@ -2,13 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::pipeline::Arrivals;
 use super::signals::Interrupt;
 use super::summary;
 use crate::data::{
-    Document, Documents, Format, Inputs, Outputs, Patch, Payload, ReadOptions, Sink, is_dash, stream_key,
+    Carried, Document, Documents, Format, Inputs, Outputs, Payload, ReadOptions, Settings, Sink, is_dash,
+    manifest_path, rejects_path, stream_key,
 };
 use crate::{Error, Result};
 
@@ -18,7 +20,8 @@ pub struct Corpus {
     pub name: &'static str,
     /// No files where nothing of it is wanted.
     pub inputs: Inputs,
-    read: ReadOptions,
+    /// How its records are read.
+    pub read: ReadOptions,
 }
 
 impl Corpus {
@@ -49,8 +52,8 @@ impl Corpus {
         names(&self.inputs)
     }
 
-    /// Those of its documents that `is_chosen` holds for, with their numbers, and in the end an error if the corpus is no
-    /// longer the one that had this content.
+    /// Those of its documents that `is_chosen` holds for, with their numbers, to go to `output`, and in the end an error if the
+    /// corpus is no longer the one that had this content.
     ///
     /// # Errors
     /// As [`Inputs::documents`].
@@ -58,9 +61,11 @@ impl Corpus {
         &'a self,
         is_chosen: &'a [bool],
         content: &'a str,
+        output: &mut Carried,
         interrupt: &'a Interrupt,
-    ) -> Result<impl Iterator<Item = Result<(usize, Document)>> + 'a> {
-        let mut arrivals = Arrivals::new(self.documents()?, interrupt);
+    ) -> Result<impl Iterator<Item = Result<(usize, Document)>> + use<'a>> {
+        let mut arrivals =
+            Arrivals::new(output.documents(&self.inputs, self.read.clone())?, interrupt).documents();
         let mut seen = Content::default();
         let mut next = move || -> Result<Option<(usize, Document)>> {
             while let Some(document) = arrivals.next().transpose()? {
@@ -103,6 +108,17 @@ pub fn text(document: &Document) -> Result<&str> {
     })
 }
 
+/// The settings of an output that documents are carried over to: those of the command, and how records are read.
+pub fn settings<const N: usize>(read: &ReadOptions, own: [(&str, Value); N]) -> Settings {
+    let reading = [
+        ("text_field", read.text_field.clone().into()),
+        ("max_document_bytes", read.max_document_bytes.into()),
+    ];
+    let version = ("version", env!("CARGO_PKG_VERSION").into());
+    let all = own.into_iter().chain(reading).chain([version]);
+    all.map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
 /// What was read of a corpus.
 #[derive(Default)]
 pub struct Content {
@@ -121,45 +137,6 @@ impl Content {
     /// XXH3-64 of the documents' contents and ids, in order.
     pub fn hash(&self) -> String {
         format!("{:016x}", self.hash.digest())
-    }
-}
-
-/// One JSON lines file that documents are carried over to as they are.
-pub struct Carried {
-    sink: Sink,
-    hash: Xxh3,
-    /// Documents written so far.
-    pub documents: u64,
-}
-
-impl Carried {
-    /// Begins the file.
-    ///
-    /// # Errors
-    /// As [`Sink::create`].
-    pub fn create(path: &Path, overwrite: bool) -> Result<Self> {
-        Ok(Self { sink: Sink::create(path, overwrite)?, hash: Xxh3::new(), documents: 0 })
-    }
-
-    /// Writes a document.
-    ///
-    /// # Errors
-    /// The system's.
-    pub fn write(&mut self, document: &Document) -> Result<()> {
-        let mut line = document.render(&Patch::default(), Format::JsonLines)?;
-        line.push(b'\n');
-        self.hash.update(&line);
-        self.documents += 1;
-        self.sink.write(&line)
-    }
-
-    /// Completes the file and gives the XXH3-64 of its lines.
-    ///
-    /// # Errors
-    /// As [`Sink::finish`].
-    pub fn finish(self) -> Result<String> {
-        self.sink.finish()?;
-        Ok(format!("{:016x}", self.hash.digest()))
     }
 }
 
@@ -185,5 +162,9 @@ pub fn check_output<'a>(
         let outputs = Outputs::plan(inputs, output, Payload::Lines)?;
         summary::check(summary, inputs, Some(&outputs))?;
     }
-    Sink::check(output, overwrite)
+    if is_dash(output) {
+        return Ok(());
+    }
+    let beside = [output.to_owned(), manifest_path(output), rejects_path(output)];
+    beside.iter().try_for_each(|path| Sink::check(path, overwrite))
 }

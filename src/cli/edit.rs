@@ -1,51 +1,59 @@
 //! `toedit edit`: the method, from records to records.
 
-use std::collections::BTreeMap;
+mod scores;
 
-use serde::Serialize;
+use std::ops::AddAssign;
 
-use super::args::{EditArgs, EmitArg, RuleArgs, SamplerArg, SamplerArgs, StrategyArg};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::args::{EditArgs, EmitArg, OnErrorArg, RuleArgs, SamplerArg, SamplerArgs, StrategyArg};
 use super::diff::Diff;
-use super::pipeline::{Job, Pipeline, name_record};
+use super::pipeline::{Entry, Job, Pipeline, refuse};
 use super::progress::{Mode, Progress};
 use super::session::{Session, SessionCard};
 use super::signals::Interrupt;
-use super::summary::{self, Tally, Timing};
+use super::summary::{self, DocumentCounts, Outcome, Tally, Timing};
 use super::{estimate, print};
-use crate::data::{Document, Documents, Inputs, Member, OutputWriter, Outputs, Patch, Payload};
-use crate::data::{TextEdit, stream_key};
+use crate::compose::{Layout, Record};
+use crate::data::{Content, Document, Documents, Inputs, Member, OutputWriter, Outputs, Patch, Payload};
+use crate::data::{Refused, Settings, Written};
 use crate::edit::config::DEFAULT_TOP_K;
-use crate::edit::text::{AlignedText, token_edit};
 use crate::edit::{
-    Action, Condition, Constraint, Counts, EditConfig, EditInput, Edited, Editor, IdConstraint, Metadata,
-    Rule, Sampler, Strategy, TextConstraint, TokenEdit, Vocabulary,
+    Action, Condition, Counts, EditConfig, EditedRecord, Metadata, RecordEditor, Rule, Sampler, Strategy,
+    Vocabulary,
 };
-use crate::tokenizer::Alignment;
 use crate::{Error, Result};
-
-/// Why a document comes out unedited.
-const UNALIGNED: &str = "tokens do not add up to the text";
-
-/// What reading prepares: where the tokens lie in the text.
-pub(super) enum Layout {
-    Ids,
-    Text(Alignment),
-    /// To be passed through.
-    Unaligned,
-}
+use scores::Scores;
 
 /// An edited document, ready to write.
 pub(super) struct Output {
-    job: Job<Layout>,
-    edited: Edited,
-    text_edits: Vec<TextEdit>,
-    token_edits: Vec<TokenEdit>,
+    edited: EditedRecord,
+    /// As it came.
+    documents: DocumentCounts,
 }
 
 impl Output {
-    /// What became of the tokens.
-    pub fn counts(&self) -> Counts {
-        self.edited.counts
+    /// The document in numbers.
+    pub fn totals(&self) -> Totals {
+        let documents = self.documents.clone().passed(self.edited.flaw);
+        Totals { documents, generations: self.edited.generations.clone() }
+    }
+}
+
+/// Sums over documents, kept with the output.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Totals {
+    documents: DocumentCounts,
+    /// What became of the tokens in each generation.
+    generations: Vec<Counts>,
+}
+
+impl AddAssign<&Self> for Totals {
+    fn add_assign(&mut self, other: &Self) {
+        self.documents += &other.documents;
+        self.generations.resize(self.generations.len().max(other.generations.len()), Counts::default());
+        self.generations.iter_mut().zip(&other.generations).for_each(|(total, counts)| *total += *counts);
     }
 }
 
@@ -57,11 +65,13 @@ struct Summary<'a> {
     #[serde(flatten)]
     session: SessionCard,
     edit: &'a EditConfig,
-    documents: u64,
     #[serde(flatten)]
     counts: Counts,
-    truncated: u64,
-    passed_through: &'a BTreeMap<&'static str, u64>,
+    /// Of each, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    generations: Option<Vec<Counts>>,
+    #[serde(flatten)]
+    outcome: Outcome,
     #[serde(flatten)]
     timing: Timing,
 }
@@ -79,25 +89,34 @@ pub fn run(args: &EditArgs) -> Result<u8> {
     if let Some(warning) = config.warning() {
         tracing::warn!("{warning}");
     }
-    let documents = inputs.documents(args.input.read_options())?;
-    let session = Session::open(&args.model, &args.run, &args.window, &interrupt)?;
+    let documents = inputs.documents(args.records.prompt.read_options(args.input.read_options())?)?;
+    scores::check(args, &config)?;
+    let (mut session, model) = scores::open(args, &interrupt)?;
+    let scores = Scores::new(args, &mut session, model.as_ref(), &config)?;
     let progress = Progress::new(Mode::of(&args.common), inputs.total_bytes());
-    let vocabulary = Vocabulary::new(session.model.config(), session.tokenizer.as_ref());
-    let run =
-        Run { args, session: &session, config: &config, vocabulary: &vocabulary, interrupt: &interrupt };
-    let editor = Editor::new(&session.model, session.score.clone(), config.clone())?;
+    let vocabulary = Vocabulary::new(&session.config, session.composer.tokenizer());
+    let generations = args.generations.generations;
+    let provenance = args.form.provenance || args.form.diff.is_some();
+    let editor =
+        RecordEditor::new(&session.composer, &vocabulary, scores.prior(), &config, generations, provenance)?;
+    let run = Run { args, session: &session, config: &config, editor: &editor, interrupt: &interrupt };
     if args.form.dry_run {
-        return session.pool.install(|| estimate::run(&run, &editor, documents, &progress));
+        return session.pool.install(|| estimate::run(&run, documents, &progress));
     }
     let sink = match (args.form.diff, outputs) {
-        (Some(limit), _) => Sink::Diff(Diff::new(limit)),
-        (None, Some(outputs)) => Sink::Write(Box::new(outputs.writer(args.output.overwrite))),
+        (Some(limit), _) => Sink::Diff(Diff::new(limit), Box::default()),
+        (None, Some(outputs)) => Sink::Write(Box::new(run.writer(outputs)?)),
         (None, None) => unreachable!("`check` asks for an output"),
     };
-    let (tally, counts) = session.pool.install(|| run.edit(&editor, documents, sink, &progress))?;
+    let was_done = sink.is_done();
+    let documents = sink.rest(documents);
+    let (tally, written) = session.pool.install(|| run.edit(documents, sink, &progress))?;
+    scores.finish()?;
     progress.finish();
-    run.report(&tally, counts)?;
-    Ok(tally.exit_status())
+    let outcome = Outcome::new(&written.counts.documents, &written, was_done);
+    let status = outcome.exit_status();
+    run.report(&tally, &written.counts, outcome)?;
+    Ok(status)
 }
 
 /// Where documents go, checked; none where nothing is written.
@@ -106,7 +125,7 @@ fn plan(args: &EditArgs, inputs: &Inputs) -> Result<Option<Outputs>> {
     if let Some(output) = args.output.output.as_deref().filter(|_| args.writes()) {
         let outputs = outputs.insert(Outputs::plan(inputs, output, Payload::Documents)?);
         args.form.check_outputs(outputs)?;
-        outputs.check(args.output.overwrite)?;
+        outputs.check(args.commit.begin(&args.output))?;
     }
     if !args.form.dry_run {
         summary::check(args.output.summary.as_deref(), inputs, outputs.as_ref())?;
@@ -116,8 +135,30 @@ fn plan(args: &EditArgs, inputs: &Inputs) -> Result<Option<Outputs>> {
 
 /// Where edited documents go.
 enum Sink {
-    Write(Box<OutputWriter>),
-    Diff(Diff),
+    Write(Box<OutputWriter<Totals>>),
+    /// With sums of what was shown, or could have been.
+    Diff(Diff, Box<Written<Totals>>),
+}
+
+impl Sink {
+    fn is_done(&self) -> bool {
+        matches!(self, Self::Write(writer) if writer.is_done())
+    }
+
+    /// What is left to be read.
+    fn rest(&self, documents: Documents) -> Documents {
+        match self {
+            Self::Write(writer) => documents.with_plan(writer.read_plan()),
+            Self::Diff(..) => documents,
+        }
+    }
+
+    fn finish(self) -> Result<Written<Totals>> {
+        match self {
+            Self::Write(writer) => writer.finish(),
+            Self::Diff(_, written) => Ok(*written),
+        }
+    }
 }
 
 /// What the stages share.
@@ -125,152 +166,164 @@ pub(super) struct Run<'a> {
     pub args: &'a EditArgs,
     pub session: &'a Session,
     pub config: &'a EditConfig,
-    pub vocabulary: &'a Vocabulary,
+    pub editor: &'a RecordEditor<'a>,
     pub interrupt: &'a Interrupt,
 }
 
 impl Run<'_> {
     fn edit(
         &self,
-        editor: &Editor,
         documents: Documents,
         mut sink: Sink,
         progress: &Progress,
-    ) -> Result<(Tally, Counts)> {
+    ) -> Result<(Tally, Written<Totals>)> {
         let read = documents.progress();
-        let (mut tally, mut counts) = (Tally::default(), Counts::default());
+        let mut tally = Tally::default();
         Pipeline {
             interrupt: self.interrupt,
+            on_error: self.args.commit.on_error,
             chunk_tokens: self.session.chunk_tokens(),
-            prepare: |document| prepare(self.session, document),
+            prepare: |document: &Document| self.prepare(document),
             work: |jobs| {
                 tally.begin_batch();
-                let outputs = self.edit_chunk(editor, jobs)?;
+                let outputs = self.edit_chunk(jobs)?;
                 tally.end_batch();
                 for output in &outputs {
-                    tally.count(&self.session.sequence(&output.job), &self.session.score.windows);
-                    counts += output.edited.counts;
-                    if matches!(output.job.extra, Layout::Unaligned) {
-                        *tally.passed_through.entry(UNALIGNED).or_default() += 1;
-                    }
+                    tally.done += &output.totals().documents;
                 }
-                progress.update(tally.documents, tally.tokens, read.read());
+                progress.update(tally.done.documents, tally.done.tokens, read.read());
                 Ok(outputs)
             },
-            write: |output: Output| match &mut sink {
-                Sink::Write(writer) => self.write(writer, &output),
-                Sink::Diff(diff) => diff.show(&output.job.document, &output.edited, &output.token_edits),
+            write: |entry: Entry<Output>| match entry {
+                Entry::Done(output) => self.write(&mut sink, &output),
+                Entry::Refused(refused) => self.refuse(&mut sink, &refused),
             },
         }
         .run(documents)?;
-        if let Sink::Write(writer) = sink {
-            writer.finish()?;
+        Ok((tally, sink.finish()?))
+    }
+
+    /// Begins to write.
+    fn writer(&self, outputs: Outputs) -> Result<OutputWriter<Totals>> {
+        let Self { args, session, .. } = self;
+        let mut settings = session.settings("edit")?;
+        settings.extend(self.settings());
+        let read = args.records.prompt.read_options(args.input.read_options())?;
+        outputs.writer(args.commit.write_config(&args.output, &read, settings))
+    }
+
+    /// What of the method and its form the output depends on.
+    fn settings(&self) -> Settings {
+        let (form, config) = (&self.args.form, json!(self.config));
+        let mut settings = config.as_object().cloned().unwrap_or_default();
+        settings.insert("emit".to_owned(), form.emit.name().into());
+        settings.insert("provenance".to_owned(), form.provenance.into());
+        settings.insert("metadata".to_owned(), (!form.no_metadata).into());
+        settings.insert("generations".to_owned(), self.args.generations.generations.into());
+        settings
+    }
+
+    /// Encodes a document and finds its tokens' bytes.
+    pub fn prepare(&self, document: &Document) -> Result<(Vec<u32>, Layout)> {
+        self.earlier(document)?;
+        if self.args.form.emit == EmitArg::Ids && matches!(document.content(), Content::Messages(_)) {
+            return Err(document.error("--emit ids: a conversation stays text, expected --emit both"));
         }
-        Ok((tally, counts))
+        self.session.composer.compose(document, true)
+    }
+
+    /// What generations before this run's have left in a record, where it goes on with theirs.
+    fn earlier(&self, document: &Document) -> Result<Option<Metadata>> {
+        let (form, first) = (&self.args.form, self.args.generations.first_generation);
+        if first == 0 || form.no_metadata {
+            return Ok(None);
+        }
+        let earlier = Metadata::of_earlier(document.metadata(), first, form.provenance);
+        earlier.map(Some).map_err(|reason| document.error(reason))
+    }
+
+    /// Deals with a record that cannot be used.
+    fn refuse(&self, sink: &mut Sink, refused: &Refused) -> Result<()> {
+        let totals = Totals { documents: DocumentCounts::refused(), ..Totals::default() };
+        match sink {
+            Sink::Write(writer) => refuse(self.args.commit.on_error, writer, refused, &totals),
+            Sink::Diff(_, written) => {
+                written.counts += &totals;
+                match self.args.commit.on_error {
+                    OnErrorArg::Stop => return Err(refused.error()),
+                    OnErrorArg::Skip => written.records.set_aside += 1,
+                    OnErrorArg::Pass => written.records.passed += 1,
+                }
+                Ok(())
+            }
+        }
     }
 
     /// Takes a chunk through the model.
-    pub fn edit_chunk(&self, editor: &Editor, jobs: Vec<Job<Layout>>) -> Result<Vec<Output>> {
-        let constraints: Vec<_> = jobs.iter().map(|job| self.constraint(job)).collect();
-        let (mut places, mut inputs) = (Vec::new(), Vec::new());
-        for (place, (job, constraint)) in jobs.iter().zip(&constraints).enumerate() {
-            if let Some(constraint) = constraint {
-                let (sequence, stream) = (self.session.sequence(job), stream_key(&job.document));
-                inputs.push(EditInput { sequence, stream, constraint: &**constraint });
-                places.push(place);
+    pub fn edit_chunk(&self, jobs: Vec<Job<Layout>>) -> Result<Vec<Output>> {
+        let of_job =
+            |job: &Job<Layout>| DocumentCounts::of(&self.session.sequence(job), &self.session.score.windows);
+        let documents: Vec<_> = jobs.iter().map(of_job).collect();
+        let record = |Job { document, ids, extra }| Record { document, ids, layout: extra };
+        let edited = self.editor.edit(jobs.into_iter().map(record).collect())?;
+        let outputs = edited.into_iter().zip(documents);
+        Ok(outputs.map(|(edited, documents)| Output { edited, documents }).collect())
+    }
+
+    fn write(&self, sink: &mut Sink, output: &Output) -> Result<()> {
+        let (edited, totals) = (&output.edited, output.totals());
+        let writer = match sink {
+            Sink::Write(writer) => writer,
+            Sink::Diff(diff, written) => {
+                written.counts += &totals;
+                return diff.show(edited);
             }
-        }
-        let named = |error| match error {
-            Error::Document { index, reason } => Error::Document { index: places[index], reason },
-            other => other,
         };
-        let mut results = vec![Edited::default(); jobs.len()];
-        let edited = editor.edit(&inputs).map_err(|error| name_record(named(error), &jobs))?;
-        for (place, edited) in places.iter().zip(edited) {
-            results[*place] = edited;
-        }
-        drop(constraints);
-        jobs.into_iter().zip(results).map(|(job, edited)| self.output(job, edited)).collect()
-    }
-
-    /// None where the document is passed through.
-    fn constraint<'a>(&'a self, job: &'a Job<Layout>) -> Option<Box<dyn Constraint + 'a>> {
-        let (vocabulary, ids) = (self.vocabulary, &job.ids[..]);
-        match (&job.extra, &self.session.tokenizer) {
-            (Layout::Text(alignment), Some(tokenizer)) => {
-                Some(Box::new(TextConstraint { vocabulary, tokenizer, ids, alignment }))
-            }
-            (Layout::Ids, tokenizer) => {
-                Some(Box::new(IdConstraint::new(vocabulary, tokenizer.as_ref(), ids)))
-            }
-            _ => None,
-        }
-    }
-
-    fn output(&self, job: Job<Layout>, mut edited: Edited) -> Result<Output> {
-        let provenance = self.args.form.provenance || self.args.form.diff.is_some();
-        let (mut text_edits, mut token_edits) = (Vec::new(), Vec::new());
-        match (&job.extra, job.document.text(), &self.session.tokenizer) {
-            (Layout::Text(alignment), Some(text), Some(tokenizer)) => {
-                let aligned = AlignedText { tokenizer, text, alignment };
-                let spliced =
-                    aligned.splice(&edited.changes).map_err(|error| job.document.error(error.to_string()))?;
-                if provenance {
-                    token_edits = aligned.provenance(&edited.changes, &spliced, self.config);
-                }
-                text_edits = spliced.edits;
-            }
-            (Layout::Ids, ..) if provenance => {
-                token_edits = edited.changes.iter().map(|change| token_edit(change, self.config)).collect();
-            }
-            (Layout::Unaligned, ..) => edited.counts.tokens = job.ids.len() as u64,
-            _ => {}
-        }
-        Ok(Output { job, edited, text_edits, token_edits })
-    }
-
-    fn write(&self, writer: &mut OutputWriter, output: &Output) -> Result<()> {
-        let Output { job, edited, .. } = output;
-        let form = &self.args.form;
-        let is_text = job.document.text().is_some();
-        let wants_ids = if is_text { form.emit != EmitArg::Text } else { !edited.changes.is_empty() };
-        let ids = wants_ids.then(|| edited.apply(&job.ids));
-        let metadata = self.metadata(output)?;
+        let (Record { document, ids, .. }, emit) = (&edited.record, self.args.form.emit);
+        let wants_ids = match document.content() {
+            Content::Ids(_) => !edited.edited.changes.is_empty(),
+            Content::Text(_) | Content::Messages(_) => emit != EmitArg::Text,
+        };
+        let ids = wants_ids.then(|| edited.edited.apply(ids));
+        let metadata = self.metadata(edited)?;
+        let patch = edited.patch(ids.as_deref());
         let patch = Patch {
-            text: match form.emit {
-                EmitArg::Ids if is_text => Member::Remove,
-                _ if output.text_edits.is_empty() => Member::Keep,
-                _ => Member::Set(&output.text_edits),
-            },
-            ids: ids.as_deref().map_or(Member::Keep, Member::Set),
+            text: if emit == EmitArg::Ids && document.text().is_some() { Member::Remove } else { patch.text },
             metadata: metadata.as_deref().map_or(Member::Remove, Member::Set),
+            ..patch
         };
-        writer.write(&job.document, &patch)
+        writer.write(document, &patch, &totals)
     }
 
-    fn metadata(&self, output: &Output) -> Result<Option<String>> {
+    fn metadata(&self, edited: &EditedRecord) -> Result<Option<String>> {
         if self.args.form.no_metadata {
             return Ok(None);
         }
-        let edits = self.args.form.provenance.then(|| output.token_edits.clone());
-        let metadata = Metadata { counts: output.edited.counts, edits };
-        let text = serde_json::to_string(&metadata);
-        text.map(Some).map_err(|error| output.job.document.error(error.to_string()))
+        let document = &edited.record.document;
+        let edits = self.args.form.provenance.then(|| edited.token_edits.clone());
+        let metadata = match self.earlier(document)? {
+            None => Metadata { edits, ..Metadata::of_generations(&edited.generations) },
+            Some(earlier) => earlier.extended(&edited.generations, edits),
+        };
+        let field = self.args.records.prompt.response_field.clone().filter(|_| document.text().is_some());
+        let text = serde_json::to_string(&Metadata { field, ..metadata });
+        text.map(Some).map_err(|error| document.error(error.to_string()))
     }
 
     /// The summary: on standard output after a diff, else on standard error; and in its file.
-    fn report(&self, tally: &Tally, counts: Counts) -> Result<()> {
+    fn report(&self, tally: &Tally, totals: &Totals, outcome: Outcome) -> Result<()> {
         let timing = tally.timing(self.session.load_seconds);
-        let text = format!("{}{}{}", tally.text(), timing.text(), describe(&counts));
+        let words = totals.describe(self.config.generation());
+        let text = format!("{}{}{words}", outcome.text(), timing.text());
+        let Metadata { counts, generations, .. } = Metadata::of_generations(&totals.generations);
         let summary = Summary {
             command: "edit",
             version: env!("CARGO_PKG_VERSION"),
             session: self.session.card(),
             edit: self.config,
-            documents: tally.documents,
             counts,
-            truncated: tally.truncated,
-            passed_through: &tally.passed_through,
+            generations,
+            outcome,
             timing,
         };
         let path = self.args.output.summary.as_deref();
@@ -282,14 +335,29 @@ impl Run<'_> {
     }
 }
 
-/// Encodes a document and finds its tokens' bytes.
-pub(super) fn prepare(session: &Session, document: Document) -> Result<Job<Layout>> {
-    let ids = session.encode(&document)?;
-    let extra = match (document.text(), &session.tokenizer) {
-        (Some(text), Some(tokenizer)) => tokenizer.align(text, &ids).map_or(Layout::Unaligned, Layout::Text),
-        _ => Layout::Ids,
-    };
-    Ok(Job { document, ids, extra })
+impl Totals {
+    /// Of all generations; tokens are the first one's.
+    pub fn counts(&self) -> Counts {
+        Metadata::of_generations(&self.generations).counts
+    }
+
+    /// The counts in words, and those of each generation, which are numbered from `first` on, where there are several.
+    pub fn describe(&self, first: u32) -> String {
+        let mut text = describe(&self.counts());
+        if self.generations.len() > 1 {
+            for (number, counts) in self.generations.iter().enumerate() {
+                let number = u64::from(first) + number as u64;
+                text += &format!(
+                    "; generation {number}: {} scored, {} eligible, {} changed",
+                    counts.scored, counts.eligible, counts.changed
+                );
+                if counts.dropped > 0 {
+                    text += &format!(", {} dropped", counts.dropped);
+                }
+            }
+        }
+        text
+    }
 }
 
 /// The counts that are not zero; eligible and changed always, changed last.
@@ -322,7 +390,8 @@ fn edit_config(args: &EditArgs) -> Result<EditConfig> {
         None => config,
     };
     let config = config.with_sampler(sampler(&args.sampler)?)?;
-    Ok(config.with_exclude_original(args.sampler.exclude_original).with_seed(args.run.seed))
+    let config = config.with_exclude_original(args.sampler.exclude_original).with_seed(args.run.seed);
+    config.with_generation(args.generations.first_generation)
 }
 
 /// Rules in full come first, then the short forms: resample before drop, above before below.

@@ -6,18 +6,17 @@
 //! then the mean over the batches, each with equal weight however many tokens it has, and e to its power. The last
 //! batch may be smaller; one without a scored token does not count.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 
-use super::args::{EvalArgs, Measure, PerplexityArgs, WindowArgs};
-use super::pipeline::{Job, Pipeline};
+use super::args::{EvalArgs, Measure, OnErrorArg, PerplexityArgs, WindowArgs};
+use super::pipeline::{Entry, Job, Pipeline};
 use super::progress::{Mode, Progress};
 use super::score::Totals;
 use super::session::{Session, SessionCard};
 use super::signals::Interrupt;
-use super::summary::{self, Tally, Timing};
+use super::summary::{self, DocumentCounts, Tally, Timing};
 use crate::Result;
+use crate::compose::{ComposeConfig, Layout};
 use crate::data::{Document, Documents, Inputs};
 use crate::model::{Config, folder};
 use crate::score::{Scorer, Scores};
@@ -32,11 +31,10 @@ struct Summary<'a> {
     version: &'static str,
     #[serde(flatten)]
     session: SessionCard,
-    documents: u64,
-    tokens: u64,
+    #[serde(flatten)]
+    documents: &'a DocumentCounts,
     scored: u64,
     windows: u64,
-    truncated: u64,
     nll: f64,
     /// By the mean that was asked for; null where nothing is scored.
     perplexity: Option<f64>,
@@ -45,7 +43,6 @@ struct Summary<'a> {
     /// Documents of a batch and their number, where the mean is over batches.
     batch_size: Option<usize>,
     batches: Option<u64>,
-    passed_through: &'a BTreeMap<&'static str, u64>,
     #[serde(flatten)]
     timing: Timing,
 }
@@ -66,13 +63,16 @@ fn perplexity(args: &PerplexityArgs) -> Result<u8> {
     let inputs = Inputs::expand(&args.input.input)?;
     summary::check(args.output.summary.as_deref(), &inputs, None)?;
     let documents = inputs.documents(args.input.read_options())?;
-    let session = Session::open(&args.model, &args.run, &window(args)?, &interrupt)?;
+    let window = window(args)?;
+    let compose = ComposeConfig { bos: window.bos.into(), ..ComposeConfig::default() };
+    let (session, model) = Session::open(&args.model, &args.run, &window, compose, &interrupt)?;
+    let scorer = Scorer::new(&model, session.score.clone())?;
     let progress = Progress::new(Mode::of(&args.common), inputs.total_bytes());
     let mut figures = Figures::new(args.mean.batch_size);
-    session.pool.install(|| figures.measure(&session, &progress, &interrupt, documents))?;
+    session.pool.install(|| figures.measure(&session, &scorer, &progress, &interrupt, documents))?;
     progress.finish();
     report(args, &session, &figures)?;
-    Ok(figures.tally.exit_status())
+    Ok(0)
 }
 
 /// The windows that were asked for; for the mean over batches one, of the paper's length where none is given.
@@ -104,32 +104,33 @@ impl Figures {
     fn measure(
         &mut self,
         session: &Session,
+        scorer: &Scorer,
         progress: &Progress,
         interrupt: &Interrupt,
         documents: Documents,
     ) -> Result<()> {
-        let scorer = Scorer::new(&session.model, session.score.clone())?;
         let read = documents.progress();
         Pipeline {
             interrupt,
+            on_error: OnErrorArg::Stop,
             chunk_tokens: session.chunk_tokens(),
-            prepare: |document: Document| {
-                let ids = session.encode(&document)?;
-                Ok(Job { document, ids, extra: () })
-            },
-            work: |jobs: Vec<Job<()>>| {
+            prepare: |document: &Document| session.composer.compose(document, false),
+            work: |jobs: Vec<Job<Layout>>| {
                 self.tally.begin_batch();
-                let scores = session.score_jobs(&scorer, &jobs)?;
+                let scores = session.score_jobs(scorer, &jobs, false)?;
                 self.tally.end_batch();
-                for (job, scores) in jobs.iter().zip(&scores) {
-                    self.tally.count(&session.sequence(job), &session.score.windows);
+                for (job, (scores, _)) in jobs.iter().zip(&scores) {
+                    self.tally.done += &session.documents(job);
                     self.totals.add(scores);
                     self.batches.add(scores);
                 }
-                progress.update(self.tally.documents, self.tally.tokens, read.read());
+                progress.update(self.tally.done.documents, self.tally.done.tokens, read.read());
                 Ok(jobs)
             },
-            write: |_: Job<()>| Ok(()),
+            write: |entry: Entry<Job<Layout>>| match entry {
+                Entry::Done(_) => Ok(()),
+                Entry::Refused(refused) => Err(refused.error()),
+            },
         }
         .run(documents)?;
         self.batches.close();
@@ -181,7 +182,7 @@ fn report(args: &PerplexityArgs, session: &Session, figures: &Figures) -> Result
     let perplexity = if batch_mean { batches.perplexity() } else { totals.perplexity() };
     let figure = perplexity.map_or("none".to_owned(), |value| format!("{value:.4}"));
     let mut text =
-        format!("{}{}, {} scored, perplexity {figure}", tally.text(), timing.text(), totals.scored);
+        format!("{}{}, {} scored, perplexity {figure}", tally.done.text(), timing.text(), totals.scored);
     if batch_mean {
         text += &format!(" as a mean over batches of {}", batches.size);
     }
@@ -189,18 +190,15 @@ fn report(args: &PerplexityArgs, session: &Session, figures: &Figures) -> Result
         command: "eval perplexity",
         version: env!("CARGO_PKG_VERSION"),
         session: session.card(),
-        documents: tally.documents,
-        tokens: tally.tokens,
+        documents: &tally.done,
         scored: totals.scored,
         windows: totals.windows,
-        truncated: tally.truncated,
         nll: totals.nll,
         perplexity,
         token_weighted_perplexity: totals.perplexity(),
         batch_mean,
         batch_size: batch_mean.then_some(batches.size),
         batches: batch_mean.then_some(batches.count),
-        passed_through: &tally.passed_through,
         timing,
     };
     summary::report(&args.common, args.output.summary.as_deref(), &text, &summary)

@@ -7,15 +7,16 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde::Serialize;
+use serde_json::json;
 
 use super::args::{MixArgs, pool};
-use super::corpus::{Carried, Content, Corpus, check_output};
+use super::corpus::{Content, Corpus, check_output, settings};
 use super::pipeline::Arrivals;
 use super::progress::{Mode, Progress};
 use super::signals::Interrupt;
 use super::summary::{self, counted, documents_and_tokens};
-use crate::data::Document;
 use crate::data::chunks::map_chunks;
+use crate::data::{Carried, Document};
 use crate::mix::{Choice, Turns, choose};
 use crate::train::data::{Bos, Encoder, Vocabulary};
 use crate::{Error, Result};
@@ -86,7 +87,8 @@ pub fn run(args: &MixArgs) -> Result<u8> {
     let start = Instant::now();
     let run = Run { args, interrupt: &interrupt, progress: &progress, corpora: &corpora };
     let parts = pool(args.threads)?.install(|| run.choose(encoder.as_ref(), targets))?;
-    let content = run.write(&parts, output)?;
+    let tokenizer = vocabulary.as_ref().map(|vocabulary| vocabulary.fingerprint);
+    let content = run.write(&parts, output, tokenizer)?;
     progress.finish();
     report(args, vocabulary.as_ref(), &parts, &content, start.elapsed().as_secs_f64())?;
     Ok(0)
@@ -133,7 +135,7 @@ impl Run<'_> {
             self.progress.update(counts.len() as u64, tokens, before + read.read());
             Ok(())
         };
-        map_chunks(Arrivals::new(documents, self.interrupt), CHUNK_BYTES, work, each)?;
+        map_chunks(Arrivals::new(documents, self.interrupt).documents(), CHUNK_BYTES, work, each)?;
         let choice = choose(&counts, target, self.args.seed, number)?.ok_or_else(|| {
             let Corpus { name, .. } = corpus;
             let documents = counted(counts.len() as u64, "document");
@@ -157,11 +159,11 @@ impl Run<'_> {
     }
 
     /// The second pass: writes the documents that were chosen, both corpora taking turns. Gives the hash of their lines.
-    fn write(&self, parts: &[Part; 2], output: &Path) -> Result<String> {
+    fn write(&self, parts: &[Part; 2], output: &Path, tokenizer: Option<u64>) -> Result<String> {
         let mut output = Carried::create(output, self.args.output.overwrite)?;
-        let chosen = |corpus: usize| {
+        let mut chosen = |corpus: usize| {
             let Part { choice, content, .. } = &parts[corpus];
-            self.corpora[corpus].chosen(&choice.is_chosen, content, self.interrupt)
+            self.corpora[corpus].chosen(&choice.is_chosen, content, &mut output, self.interrupt)
         };
         let mut sources = [chosen(0)?.peekable(), chosen(1)?.peekable()];
         let mut turns = Turns::new([parts[0].chosen_tokens, parts[1].chosen_tokens]);
@@ -175,7 +177,15 @@ impl Run<'_> {
             let next = sources[corpus].next().transpose()?;
             next.map_or(Ok(()), |(_, document)| output.write(&document))?;
         }
-        output.finish()
+        let own = [
+            ("command", "mix".into()),
+            ("seed", self.args.seed.into()),
+            ("tokenizer", tokenizer.map(|hash| format!("{hash:016x}")).into()),
+            ("human_tokens", parts[0].target_tokens.into()),
+            ("synthetic_tokens", parts[1].target_tokens.into()),
+        ];
+        let counts = json!({ "human": &parts[0], "synthetic": &parts[1] });
+        output.finish(settings(&self.args.read.options(), own), counts)
     }
 }
 

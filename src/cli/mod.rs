@@ -11,7 +11,9 @@ mod estimate;
 mod eval;
 mod figures;
 mod info;
+mod inspect;
 mod logging;
+mod marks;
 mod mix;
 mod panics;
 mod pipeline;
@@ -25,6 +27,7 @@ mod summary;
 mod theory;
 mod tokenize;
 mod train;
+mod verify;
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, Write, stderr, stdout};
@@ -35,8 +38,8 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::data::STANDARD_OUTPUT;
 use crate::{Error, Result};
 use args::{
-    AnalyzeArgs, CommonArgs, EditArgs, EvalArgs, InfoArgs, LogFormat, Measure, MixArgs, RevertArgs,
-    ScoreArgs, SelectArgs, SelectRule, TheoryArgs, TokenizeArgs, TrainArgs,
+    AnalyzeArgs, CommonArgs, EditArgs, EvalArgs, InfoArgs, InspectArgs, LogFormat, Measure, MixArgs,
+    RevertArgs, ScoreArgs, SelectArgs, SelectRule, TheoryArgs, TokenizeArgs, TrainArgs, VerifyArgs,
 };
 use completions::CompletionsArgs;
 
@@ -60,8 +63,12 @@ enum Command {
     Train(Box<TrainArgs>),
     /// Measures of a model
     Eval(EvalArgs),
+    /// Whether outputs are complete and what their manifests say
+    Verify(VerifyArgs),
     /// The original, from edited text and provenance
     Revert(Box<RevertArgs>),
+    /// Edited records, to look at in a terminal or a browser
+    Inspect(Box<InspectArgs>),
     /// Memory-mapped token shards, to train on
     Tokenize(Box<TokenizeArgs>),
     /// Documents of a corpus, by importance weights or perplexity
@@ -85,7 +92,9 @@ impl Command {
             Self::Edit(args) => Some(&args.common),
             Self::Train(args) => Some(&args.common),
             Self::Eval(EvalArgs { measure: Measure::Perplexity(args) }) => Some(&args.common),
+            Self::Verify(args) => Some(&args.common),
             Self::Revert(args) => Some(&args.common),
+            Self::Inspect(args) => Some(&args.common),
             Self::Tokenize(args) => Some(&args.common),
             Self::Select(SelectArgs { rule: SelectRule::Dsir(args) }) => Some(&args.common),
             Self::Select(SelectArgs { rule: SelectRule::Perplexity(args) }) => Some(&args.common),
@@ -103,7 +112,9 @@ impl Command {
             Self::Edit(args) => edit::run(args),
             Self::Train(args) => train::run(args),
             Self::Eval(args) => eval::run(args),
+            Self::Verify(args) => verify::run(args),
             Self::Revert(args) => revert::run(args),
+            Self::Inspect(args) => inspect::run(args),
             Self::Tokenize(args) => tokenize::run(args),
             Self::Select(args) => select::run(args),
             Self::Analyze(args) => analyze::run(args),

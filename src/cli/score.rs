@@ -1,16 +1,22 @@
 //! `toedit score`: a line of figures per document.
 
-use serde::Serialize;
+use std::ops::AddAssign;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::args::ScoreArgs;
-use super::pipeline::{Job, Pipeline};
+use super::args::{OnErrorArg, ScoreArgs};
+use super::pipeline::{Entry, Job, Pipeline, refuse};
 use super::progress::{Mode, Progress};
 use super::session::{Session, SessionCard};
 use super::signals::Interrupt;
-use super::summary::{self, Tally, Timing};
+use super::summary::{self, DocumentCounts, Outcome, Tally, Timing};
 use crate::Result;
-use crate::data::{Document, Inputs, Outputs, Payload};
+use crate::compose::Layout;
+use crate::data::{Document, Documents, Inputs, OutputWriter, Outputs, Payload, Refused, Written};
+use crate::model::Model;
+use crate::score::cache::{CacheWriter, Entry as Kept, Key};
 use crate::score::{ScoreConfig, Scorer, Scores};
 
 /// A line of the output.
@@ -47,32 +53,49 @@ struct PerToken<'a> {
 
 /// The summary file.
 #[derive(Serialize)]
-struct Summary<'a> {
+struct Summary {
     command: &'static str,
     version: &'static str,
     #[serde(flatten)]
     session: SessionCard,
-    documents: u64,
     tokens: u64,
     scored: u64,
     windows: u64,
-    truncated: u64,
     nll: f64,
     perplexity: Option<f64>,
-    passed_through: &'a std::collections::BTreeMap<&'static str, u64>,
+    #[serde(flatten)]
+    outcome: Outcome,
     #[serde(flatten)]
     timing: Timing,
 }
 
-/// Sums over documents.
-#[derive(Default)]
+/// A line for a record that cannot be used.
+#[derive(Serialize)]
+struct PassedLine<'a> {
+    index: u64,
+    error: &'a str,
+}
+
+/// Sums over documents, kept with the output.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Totals {
+    /// Documents.
+    pub documents: DocumentCounts,
     /// Scored tokens.
     pub scored: u64,
     /// Windows that they were scored in.
     pub windows: u64,
     /// Σ −log p in nats.
     pub nll: f64,
+}
+
+impl AddAssign<&Self> for Totals {
+    fn add_assign(&mut self, other: &Self) {
+        self.documents += &other.documents;
+        self.scored += other.scored;
+        self.windows += other.windows;
+        self.nll += other.nll;
+    }
 }
 
 /// Runs the command and gives the exit status.
@@ -85,10 +108,14 @@ pub fn run(args: &ScoreArgs) -> Result<u8> {
     let inputs = Inputs::expand(&args.input.input)?;
     let output = args.output.output.as_deref().expect("`check` has seen it");
     let outputs = Outputs::plan(&inputs, output, Payload::Lines)?;
-    outputs.check(args.output.overwrite)?;
+    outputs.check(args.commit.begin(&args.output))?;
     summary::check(args.output.summary.as_deref(), &inputs, Some(&outputs))?;
-    let documents = inputs.documents(args.input.read_options())?;
-    let session = Session::open(&args.model, &args.run, &args.window, &interrupt)?;
+    if let Some(folder) = &args.tokens.cache {
+        CacheWriter::check(folder, args.output.overwrite)?;
+    }
+    let documents = inputs.documents(args.records.prompt.read_options(args.input.read_options())?)?;
+    let compose = args.records.compose(args.window.bos);
+    let (session, model) = Session::open(&args.model, &args.run, &args.window, compose, &interrupt)?;
     let config = ScoreConfig {
         entropy: args.tokens.entropy,
         rank: args.tokens.rank,
@@ -96,61 +123,105 @@ pub fn run(args: &ScoreArgs) -> Result<u8> {
         ..session.score.clone()
     };
     let progress = Progress::new(Mode::of(&args.common), inputs.total_bytes());
-    let (tally, totals) = session.pool.install(|| {
-        let run = Run { args, session: &session, progress: &progress, interrupt: &interrupt };
-        run.score(&config, documents, outputs.writer(args.output.overwrite))
-    })?;
+    let run = Run { args, session: &session, model: &model, progress: &progress, interrupt: &interrupt };
+    let writer = run.writer(outputs)?;
+    let (was_done, documents) = (writer.is_done(), documents.with_plan(writer.read_plan()));
+    let (tally, written) = session.pool.install(|| run.score(&config, documents, writer))?;
     progress.finish();
-    report(args, &session, &tally, &totals)?;
-    Ok(tally.exit_status())
+    let outcome = Outcome::new(&written.counts.documents, &written, was_done);
+    let status = outcome.exit_status();
+    report(args, &session, &tally, &written.counts, outcome)?;
+    Ok(status)
 }
+
+/// A document with its scores, and with what a cache keeps of them.
+type Scored = (Job<Layout>, (Scores, Option<Kept>));
 
 /// What the stages share.
 struct Run<'a> {
     args: &'a ScoreArgs,
     session: &'a Session,
+    model: &'a Model,
     progress: &'a Progress,
     interrupt: &'a Interrupt,
 }
 
 impl Run<'_> {
+    /// Begins to write.
+    fn writer(&self, outputs: Outputs) -> Result<OutputWriter<Totals>> {
+        let Self { args, session, .. } = self;
+        let tokens = &args.tokens;
+        let mut settings = session.settings("score")?;
+        settings.insert("per_token".to_owned(), tokens.any().into());
+        settings.insert("entropy".to_owned(), tokens.entropy.into());
+        settings.insert("rank".to_owned(), tokens.rank.into());
+        settings.insert("top_k".to_owned(), json!(tokens.top_k));
+        let read = args.records.prompt.read_options(args.input.read_options())?;
+        outputs.writer(args.commit.write_config(&args.output, &read, settings))
+    }
+
     fn score(
         &self,
         config: &ScoreConfig,
-        documents: crate::data::Documents,
-        mut writer: crate::data::OutputWriter,
-    ) -> Result<(Tally, Totals)> {
-        let scorer = Scorer::new(&self.session.model, config.clone())?;
+        documents: Documents,
+        mut writer: OutputWriter<Totals>,
+    ) -> Result<(Tally, Written<Totals>)> {
+        let scorer = Scorer::new(self.model, config.clone())?;
+        let mut cache = self.cache(config.top_k)?;
+        let keeps = cache.is_some();
         let read = documents.progress();
-        let (mut tally, mut totals) = (Tally::default(), Totals::default());
+        let mut tally = Tally::default();
         Pipeline {
             interrupt: self.interrupt,
+            on_error: self.args.commit.on_error,
             chunk_tokens: self.session.chunk_tokens(),
-            prepare: |document: Document| {
-                let ids = self.session.encode(&document)?;
-                Ok(Job { document, ids, extra: () })
-            },
-            work: |jobs: Vec<Job<()>>| {
+            prepare: |document: &Document| self.session.composer.compose(document, false),
+            work: |jobs: Vec<Job<Layout>>| {
                 tally.begin_batch();
-                let scores = self.session.score_jobs(&scorer, &jobs)?;
+                let scores = self.session.score_jobs(&scorer, &jobs, keeps)?;
                 tally.end_batch();
-                for (job, scores) in jobs.iter().zip(&scores) {
-                    tally.count(&self.session.sequence(job), &config.windows);
-                    totals.add(scores);
+                for job in &jobs {
+                    tally.done += &self.session.documents(job);
                 }
-                self.progress.update(tally.documents, tally.tokens, read.read());
+                self.progress.update(tally.done.documents, tally.done.tokens, read.read());
                 Ok(jobs.into_iter().zip(scores).collect())
             },
-            write: |(job, scores): (Job<()>, Scores)| {
-                writer.write_line(job.document.file(), &self.line(&job, &scores)?)
+            write: |entry: Entry<Scored>| match entry {
+                Entry::Done((job, (scores, kept))) => {
+                    if let (Some(cache), Some(kept)) = (&mut cache, &kept) {
+                        cache.push(Key::new(job.extra.stream(), &self.session.sequence(&job)), kept)?;
+                    }
+                    let mut totals = Totals { documents: self.session.documents(&job), ..Totals::default() };
+                    totals.add(&scores);
+                    writer.write_line(job.document.mark(), &self.line(&job, &scores)?, &totals)
+                }
+                Entry::Refused(refused) => self.refuse(&mut writer, &refused),
             },
         }
         .run(documents)?;
-        writer.finish()?;
-        Ok((tally, totals))
+        cache.map_or(Ok(()), CacheWriter::finish)?;
+        Ok((tally, writer.finish()?))
     }
 
-    fn line(&self, job: &Job<()>, scores: &Scores) -> Result<String> {
+    /// Where the scores are kept.
+    fn cache(&self, top_k: usize) -> Result<Option<CacheWriter>> {
+        let Some(folder) = &self.args.tokens.cache else { return Ok(None) };
+        let settings = self.session.cache_settings(top_k)?;
+        CacheWriter::create(folder, settings, self.args.output.overwrite).map(Some)
+    }
+
+    /// Deals with a record that cannot be used: one that is passed over has a line that says why.
+    fn refuse(&self, writer: &mut OutputWriter<Totals>, refused: &Refused) -> Result<()> {
+        let totals = Totals { documents: DocumentCounts::refused(), ..Totals::default() };
+        let on_error = self.args.commit.on_error;
+        if on_error != OnErrorArg::Pass {
+            return refuse(on_error, writer, refused, &totals);
+        }
+        let line = PassedLine { index: refused.line() - 1, error: refused.reason() };
+        writer.pass_line(refused, &json!(line).to_string(), &totals)
+    }
+
+    fn line(&self, job: &Job<Layout>, scores: &Scores) -> Result<String> {
         let id = job.document.id().and_then(|id| serde_json::from_str(id).ok());
         let line = Line {
             index: id.is_none().then(|| job.document.line() - 1),
@@ -164,7 +235,7 @@ impl Run<'_> {
         serde_json::to_string(&line).map_err(|error| job.document.error(error.to_string()))
     }
 
-    fn per_token<'a>(&self, job: &'a Job<()>, scores: &'a Scores) -> PerToken<'a> {
+    fn per_token<'a>(&self, job: &'a Job<Layout>, scores: &'a Scores) -> PerToken<'a> {
         let tokens = &self.args.tokens;
         let top = tokens.top_k.map(|_| {
             let k = scores.top.len() / scores.logprobs.len().max(1);
@@ -183,8 +254,10 @@ impl Run<'_> {
 /// Values of the scored positions among nulls for the others.
 fn pad<T>(scores: &Scores, values: impl Iterator<Item = T>) -> Vec<Option<T>> {
     let mut padded: Vec<Option<T>> = Vec::with_capacity(scores.tokens);
-    padded.resize_with(scores.first_scored.min(scores.tokens), || None);
-    padded.extend(values.map(Some));
+    for (position, value) in scores.runs.iter().cloned().flatten().zip(values) {
+        padded.resize_with(position, || None);
+        padded.push(Some(value));
+    }
     padded.resize_with(scores.tokens, || None);
     padded
 }
@@ -208,23 +281,27 @@ impl Totals {
     }
 }
 
-fn report(args: &ScoreArgs, session: &Session, tally: &Tally, totals: &Totals) -> Result<()> {
+fn report(
+    args: &ScoreArgs,
+    session: &Session,
+    tally: &Tally,
+    totals: &Totals,
+    outcome: Outcome,
+) -> Result<()> {
     let timing = tally.timing(session.load_seconds);
     let perplexity = totals.perplexity().map_or("none".to_owned(), |value| format!("{value:.4}"));
     let text =
-        format!("{}{}, {} scored, perplexity {perplexity}", tally.text(), timing.text(), totals.scored);
+        format!("{}{}, {} scored, perplexity {perplexity}", outcome.text(), timing.text(), totals.scored);
     let summary = Summary {
         command: "score",
         version: env!("CARGO_PKG_VERSION"),
         session: session.card(),
-        documents: tally.documents,
-        tokens: tally.tokens,
+        tokens: totals.documents.tokens,
         scored: totals.scored,
         windows: totals.windows,
-        truncated: tally.truncated,
         nll: totals.nll,
         perplexity: totals.perplexity(),
-        passed_through: &tally.passed_through,
+        outcome,
         timing,
     };
     summary::report(&args.common, args.output.summary.as_deref(), &text, &summary)

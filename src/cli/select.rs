@@ -4,26 +4,27 @@ use std::path::Path;
 use std::time::Instant;
 
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::args::{CommonArgs, DsirArgs, OutputArgs, PerplexityRangeArgs, SelectArgs, SelectRule, pool};
-use super::corpus::{Carried, Content, Corpus, check_output, names, text};
+use super::corpus::{Content, Corpus, check_output, names, settings, text};
 use super::pipeline::Arrivals;
 use super::progress::{Mode, Progress};
 use super::signals::Interrupt;
 use super::summary::{self, counted};
-use crate::Result;
 use crate::analysis::{NgramStatistics, bucket_sums};
 use crate::data::chunks::map_chunks;
-use crate::data::{Document, Inputs};
+use crate::data::{Carried, Document, Inputs};
 use crate::score::ScoreLine;
 use crate::select::{PerplexityRange, gumbel_top, log_ratios};
+use crate::{Error, Result};
 
 /// About the bytes of documents whose n-grams a thread counts at a time.
 const UNIT_BYTES: usize = 8 << 20;
 
 /// The summary file.
 #[derive(Serialize)]
-struct Summary<'a, T> {
+struct Summary<'a> {
     command: &'static str,
     version: &'static str,
     inputs: Vec<String>,
@@ -34,7 +35,7 @@ struct Summary<'a, T> {
     /// XXH3-64 of the output's lines.
     content: String,
     #[serde(flatten)]
-    rule: T,
+    rule: Value,
     seconds: f64,
 }
 
@@ -168,7 +169,7 @@ impl<'a> Select<'a> {
         let before = before + self.corpus.inputs.total_bytes().unwrap_or_default();
         let (mut weights, mut seen) = (Vec::new(), Content::default());
         let work = |chunk: &[Document]| Ok(bucket_sums(texts(chunk)?.into_iter(), &ratios));
-        map_chunks(Arrivals::new(documents, self.interrupt), UNIT_BYTES, work, |chunk, sums| {
+        map_chunks(Arrivals::new(documents, self.interrupt).documents(), UNIT_BYTES, work, |chunk, sums| {
             chunk.iter().for_each(|document| seen.add(document));
             weights.extend(sums);
             self.progress.update(weights.len() as u64, 0, before + read.read());
@@ -184,12 +185,17 @@ impl<'a> Select<'a> {
         let read = documents.progress();
         let (mut statistics, mut content) = (NgramStatistics::default(), Content::default());
         let work = |chunk: &[Document]| Ok(NgramStatistics::count(texts(chunk)?.into_iter()));
-        map_chunks(Arrivals::new(documents, self.interrupt), UNIT_BYTES, work, |chunk, counts| {
-            chunk.iter().for_each(|document| content.add(document));
-            statistics.add(counts);
-            self.progress.update(content.documents as u64, 0, before + read.read());
-            Ok(())
-        })?;
+        map_chunks(
+            Arrivals::new(documents, self.interrupt).documents(),
+            UNIT_BYTES,
+            work,
+            |chunk, counts| {
+                chunk.iter().for_each(|document| content.add(document));
+                statistics.add(counts);
+                self.progress.update(content.documents as u64, 0, before + read.read());
+                Ok(())
+            },
+        )?;
         Ok((statistics.buckets().to_vec(), content.hash()))
     }
 
@@ -199,7 +205,7 @@ impl<'a> Select<'a> {
         let read = documents.progress();
         let mut lines = scores.lines(limit);
         let (mut perplexities, mut content) = (Vec::new(), Content::default());
-        for document in Arrivals::new(documents, self.interrupt) {
+        for document in Arrivals::new(documents, self.interrupt).documents() {
             let document = document?;
             let line = lines.next().transpose()?.ok_or_else(|| {
                 document.error("no line of the scores is about this document: were other inputs scored")
@@ -230,11 +236,14 @@ impl<'a> Select<'a> {
         rule: impl Serialize,
     ) -> Result<u8> {
         let mut output = Carried::create(self.output(), self.output.overwrite)?;
-        for document in self.corpus.chosen(is_chosen, input_content, self.interrupt)? {
+        for document in self.corpus.chosen(is_chosen, input_content, &mut output, self.interrupt)? {
             output.write(&document?.1)?;
         }
         self.progress.finish();
-        let (documents, chosen) = (is_chosen.len() as u64, output.documents);
+        let (documents, chosen) = (is_chosen.len() as u64, output.written());
+        let rule = serde_json::to_value(rule).map_err(|error| Error::file(self.output(), error))?;
+        let own = [("command", command.into()), ("rule", rule.clone())];
+        let counts = json!({ "documents": documents, "chosen": chosen });
         let summary = Summary {
             command,
             version: env!("CARGO_PKG_VERSION"),
@@ -242,7 +251,7 @@ impl<'a> Select<'a> {
             input_content,
             documents,
             chosen,
-            content: output.finish()?,
+            content: output.finish(settings(&self.corpus.read, own), counts)?,
             rule,
             seconds: self.start.elapsed().as_secs_f64(),
         };

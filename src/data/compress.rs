@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Chain, Cursor, Read, Write};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,14 +13,16 @@ use flate2::write::GzEncoder;
 use zstd::stream::read::Decoder as ZstdDecoder;
 use zstd::stream::write::Encoder as ZstdEncoder;
 
+use super::digest::{Changed, HashedFile, InputDigests};
 use super::format::Compression;
+use super::source::is_dash;
 use crate::{Error, Result};
 
 /// Large enough that system calls vanish from the profile, small enough to stay in the second-level cache.
 const BUFFER: usize = 256 << 10;
 
 /// A raw file after its first bytes were looked at.
-type Raw = Counted<Chain<Cursor<Vec<u8>>, BufReader<Box<dyn Read + Send>>>>;
+type Raw = Counted<Chain<Cursor<Vec<u8>>, BufReader<HashedFile>>>;
 
 /// A decompressed stream, a [`BufRead`]. Turn its `io::Error`s into the crate's with [`Reader::error`].
 pub struct Reader {
@@ -44,11 +47,19 @@ impl Reader {
     /// # Errors
     /// The file cannot be opened, or is empty where its name promises compressed data.
     pub fn open(path: &Path, progress: Arc<AtomicU64>) -> Result<Self> {
-        let mut file: Box<dyn Read + Send> = if path == Path::new("-") {
-            Box::new(io::stdin())
-        } else {
-            Box::new(File::open(path).map_err(|e| Error::io(path, e))?)
-        };
+        Self::open_input(path, progress, InputDigests::default(), 0)
+    }
+
+    /// [`Reader::open`] that leaves the file's digest under `index` once all of it was read.
+    pub(super) fn open_input(
+        path: &Path,
+        progress: Arc<AtomicU64>,
+        digests: InputDigests,
+        index: usize,
+    ) -> Result<Self> {
+        let opened = if is_dash(path) { standard_input() } else { File::open(path) };
+        let hashed = opened.and_then(|file| HashedFile::new(file, is_dash(path), digests, index));
+        let mut file = hashed.map_err(|e| Error::io(path, e))?;
         let mut head = Vec::with_capacity(4);
         file.by_ref().take(4).read_to_end(&mut head).map_err(|e| Error::io(path, e))?;
         if head.is_empty() && Compression::from_name(path) != Compression::None {
@@ -83,7 +94,7 @@ impl Reader {
     /// corrupt, how far into the compressed file decoding came.
     pub fn error(&self, error: io::Error) -> Error {
         let kind = match &self.decoder {
-            _ if error.raw_os_error().is_some() => return Error::io(&*self.path, error),
+            _ if error.raw_os_error().is_some() || is_change(&error) => return Error::io(&*self.path, error),
             Decoder::Plain(_) => return Error::io(&*self.path, error),
             Decoder::Gzip(_) => "gzip",
             Decoder::Zstd(_) => "zstd",
@@ -131,6 +142,15 @@ impl BufRead for Reader {
     fn consume(&mut self, amount: usize) {
         self.inner().consume(amount);
     }
+}
+
+/// Standard input without the buffer of the standard library, which would only copy.
+fn standard_input() -> io::Result<File> {
+    io::stdin().as_fd().try_clone_to_owned().map(File::from)
+}
+
+fn is_change(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<Changed>())
 }
 
 fn zstd_decoder(raw: Raw) -> io::Result<ZstdDecoder<'static, Raw>> {

@@ -1,11 +1,14 @@
 //! A document: its content, where it came from, and how it is written back.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::format::Format;
 use super::jsonl::Record;
+use super::messages;
 use super::patch::{Member, Patch, quoted, splice};
+use super::refused::{Mark, Refused};
 use crate::random::{ids_stream, text_stream};
 use crate::{Error, Result};
 
@@ -24,9 +27,8 @@ pub enum Content {
 #[derive(Debug)]
 pub struct Document {
     pub(super) source: Arc<Path>,
-    pub(super) file: usize,
     pub(super) line: u64,
-    pub(super) index: u64,
+    pub(super) mark: Mark,
     pub(super) content: Content,
     pub(super) origin: Origin,
 }
@@ -48,13 +50,14 @@ impl Document {
         let source: Arc<Path> = Path::new("-").into();
         let (record, content) = Record::parse(line.into(), text_field)
             .map_err(|(_, reason)| Error::Record { path: source.to_path_buf(), line: 1, reason })?;
-        Ok(Self { source, file: 0, line: 1, index: 0, content, origin: Origin::Json(Box::new(record)) })
+        Ok(Self { source, line: 1, mark: Mark::default(), content, origin: Origin::Json(Box::new(record)) })
     }
 
     /// A document from plain text, written as `{"text": …}` where JSON is asked for.
     pub fn from_text(text: impl Into<String>) -> Self {
         let (source, content) = (Path::new("-").into(), Content::Text(text.into()));
-        Self { source, file: 0, line: 1, index: 0, content, origin: Origin::Text("text".into()) }
+        let mark = Mark::default();
+        Self { source, line: 1, mark, content, origin: Origin::Text("text".into()) }
     }
 
     /// The file it was read from; `-` is standard input.
@@ -64,7 +67,7 @@ impl Document {
 
     /// The number of that file among the inputs, from 0.
     pub fn file(&self) -> usize {
-        self.file
+        self.mark.file
     }
 
     /// Its line in the decompressed file, from 1 (always 1 for a text file).
@@ -72,9 +75,14 @@ impl Document {
         self.line
     }
 
-    /// Its number among the documents of its file, from 0. Records that could not be read are not counted.
+    /// Its number among the records of its file, from 0. Those that could not be read are counted.
     pub fn index(&self) -> u64 {
-        self.index
+        self.mark.records.saturating_sub(1)
+    }
+
+    /// How far reading had come with it.
+    pub fn mark(&self) -> Mark {
+        self.mark
     }
 
     /// Text or ids.
@@ -107,6 +115,20 @@ impl Document {
             Origin::Json(record) => record.string(name).map_err(|reason| self.error(reason)),
             Origin::Text(_) => Ok(None),
         }
+    }
+
+    /// The prompt under `prompt_field` and the document's text behind it, as one, and the text's range in it.
+    ///
+    /// # Errors
+    /// [`Error::Record`] if there is no such string, or no text.
+    pub fn prompted(&self, prompt_field: &str) -> Result<(String, Range<usize>)> {
+        let prompt = self.string_member(prompt_field)?;
+        let missing = || self.error(format!("field `{prompt_field}` not found, the prompt of the text"));
+        let mut text = prompt.ok_or_else(missing)?;
+        let start = text.len();
+        text.push_str(self.text().ok_or_else(|| self.error("no text behind the prompt"))?);
+        let range = start..text.len();
+        Ok((text, range))
     }
 
     /// The raw JSON of the record's `id`.
@@ -165,6 +187,41 @@ impl Document {
         Error::Record { path: self.source.to_path_buf(), line: self.line, reason: reason.into() }
     }
 
+    /// The document after the edits of `patch`, as it would be read where [`Document::render`] wrote it as a JSON line. Its
+    /// place in its file stays.
+    ///
+    /// # Errors
+    /// As [`Document::render`].
+    pub fn edited(&self, patch: &Patch) -> Result<Self> {
+        let edited = match &self.origin {
+            Origin::Json(record) => {
+                record.edited(patch).map(|(record, content)| (content, Origin::Json(record)))
+            }
+            Origin::Text(field) => self.as_text(patch).map(|text| {
+                let text = String::from_utf8_lossy(&text).into_owned();
+                (Content::Text(text), Origin::Text(field.clone()))
+            }),
+        };
+        let (content, origin) = edited.map_err(|reason| self.error(reason))?;
+        let Self { line, mark, .. } = *self;
+        Ok(Self { source: self.source.clone(), line, mark, content, origin })
+    }
+
+    /// The document as a record that is not used, with what [`Document::error`] or the like says about it.
+    pub fn refuse(self, error: &Error) -> Refused {
+        let reason = match error {
+            Error::Record { reason, .. } => reason.clone(),
+            other => other.to_string(),
+        };
+        let (format, raw) = match (self.origin, self.content) {
+            (Origin::Json(record), _) => (Format::JsonLines, record.into_line()),
+            (Origin::Text(_), Content::Text(text) | Content::Messages(text)) => (Format::Text, text),
+            (Origin::Text(_), Content::Ids(_)) => (Format::Text, String::new()),
+        };
+        let (source, line, mark) = (self.source, self.line, self.mark);
+        Refused { source, line, mark, reason, raw: raw.into_bytes(), is_cut: false, format }
+    }
+
     fn as_record(&self, field: &str, patch: &Patch) -> Result<Vec<u8>, String> {
         let text = self.text().unwrap_or_default();
         let line = format!("{{{}:{}}}", quoted(field), quoted(text));
@@ -184,10 +241,12 @@ impl Document {
 }
 
 /// The stream of the random number generator that belongs to a document: see [`crate::random::text_stream`] and
-/// [`crate::random::ids_stream`].
+/// [`crate::random::ids_stream`]. The text of a conversation is what [`messages::canonical`] makes of it, so that neither
+/// the spelling of its JSON nor a template plays a part.
 pub fn stream_key(document: &Document) -> u64 {
     match document.content() {
-        Content::Text(text) | Content::Messages(text) => text_stream(text, document.id()),
+        Content::Text(text) => text_stream(text, document.id()),
+        Content::Messages(raw) => text_stream(&messages::canonical(raw), document.id()),
         Content::Ids(ids) => ids_stream(ids, document.id()),
     }
 }

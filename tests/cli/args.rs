@@ -8,12 +8,13 @@ use toml::Table;
 
 use crate::{Outcome, command, run};
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 13] = [
     "score",
     "edit",
     "train",
     "eval perplexity",
     "revert",
+    "inspect",
     "tokenize",
     "select dsir",
     "select perplexity",
@@ -112,6 +113,7 @@ fn wrong_usage_exits_with_2() {
     assert_refused(&["edit", "--diff", "--dry-run"], &["--diff", "--dry-run"]);
     assert_refused(&["edit", "--provenance", "--no-metadata"], &["--provenance", "--no-metadata"]);
     assert_refused(&["revert"], &["OUTPUT"]);
+    assert_refused(&["inspect"], &["FILE"]);
 }
 
 #[test]

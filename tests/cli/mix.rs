@@ -84,6 +84,16 @@ fn the_seed_decides_and_threads_do_not() {
     };
     let first = run("--seed 5 --threads 1");
     assert_eq!(run("--seed 5 --threads 2"), first);
+    let verified = place.run("verify out.jsonl").done();
+    assert!(
+        verified.stdout.starts_with("ok: out.jsonl: ") && verified.stdout.contains(" records, "),
+        "{}",
+        verified.stdout
+    );
+    let manifest = place.json("out.jsonl.manifest");
+    assert_eq!((&manifest["settings"]["seed"], &manifest["settings"]["command"]), (&5.into(), &"mix".into()));
+    assert_eq!(manifest["inputs"][1]["records"], 200);
+    assert!(manifest["inputs"][0]["sha256"].as_str().is_some_and(|hash| hash.len() == 64));
     let other = run("--seed 6");
     assert_ne!(other.0, first.0);
     assert_ne!(other.1["content"], first.1["content"]);
@@ -152,6 +162,8 @@ fn what_is_missing_too_small_or_in_the_way_is_named() {
         1,
         "text.jsonl:1: no `input_ids`",
     );
+    place.put("out.jsonl.manifest", "");
+    mix(&place, rest).fails(&["out.jsonl.manifest", "exists already"]);
     place.put("out.jsonl", "");
     mix(&place, rest).fails(&["out.jsonl", "exists already"]);
     // One corpus is enough where nothing of the other is wanted; ids may stand beside a text.

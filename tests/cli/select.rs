@@ -58,6 +58,8 @@ fn dsir_takes_the_largest_noisy_weights() {
         .map(|(line, _)| line)
         .collect();
     assert_eq!(place.read("out.jsonl"), expected);
+    place.run("verify out.jsonl").done();
+    assert_eq!(place.json("out.jsonl.manifest")["settings"]["rule"]["seed"], 4);
     // That is what it is for.
     assert!(texts(&place, "out.jsonl").iter().filter(|text| text.contains("cell")).count() >= 18);
     let summary = place.json("s.json");

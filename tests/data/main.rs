@@ -1,7 +1,9 @@
 //! Documents in, documents out: records, patches, compression, inputs and outputs.
 
 mod compression;
+mod faults;
 mod inputs;
+mod messages;
 mod outputs;
 mod patches;
 mod records;
