@@ -44,6 +44,8 @@ pub(super) struct Ngrams<'a> {
     ends: Vec<usize>,
 }
 
+/// Bytes of a bigram that is counted by name: what is longer is no frequent one, and would take much memory.
+const NAME: usize = 256;
 /// The first word of a text ends no bigram.
 const NONE: u32 = u32::MAX;
 
@@ -149,10 +151,15 @@ impl<'a> Ngrams<'a> {
         [words, bigrams, trigrams]
     }
 
-    /// The bigrams with their counts, the most frequent first; at most `limit`, and the count of the first one left out.
+    /// At most `limit` bigrams of at most [`NAME`] bytes with their counts, the most frequent ones, in no order; and the count
+    /// of the first one left out.
     pub fn frequent_bigrams(&self, limit: usize) -> (Vec<(String, u64)>, u64) {
         let counts = tally(&self.bigram_ids, self.bigrams.len());
-        let mut order: Vec<usize> = (0..self.bigrams.len()).collect();
+        let has_name = |index: &usize| {
+            let [first, second] = self.pair(self.bigrams[*index]);
+            first.len() + second.len() < NAME
+        };
+        let mut order: Vec<usize> = (0..self.bigrams.len()).filter(has_name).collect();
         let mut left_out = 0;
         if limit < order.len() {
             // Equal counts by the order in which they came.

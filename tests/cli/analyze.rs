@@ -99,7 +99,7 @@ fn scores_become_histograms() {
         probabilities.iter().for_each(|p| bins[((p * count as f64) as usize).min(count - 1)] += 1);
         let rows = table(&place, "token-probabilities.csv");
         let rows = rows.iter().filter(|row| row[1] == count.to_string());
-        assert!(rows.map(|row| row[4].parse().unwrap()).eq(bins), "{count}");
+        assert!(rows.map(|row| row[4].parse::<u64>().unwrap()).eq(bins), "{count}");
     }
     let above = probabilities.iter().filter(|p| **p >= 0.9).count();
     let thresholds = scores["tokens"]["thresholds"].as_array().unwrap();
@@ -141,10 +141,11 @@ fn odd_texts_make_valid_tables_and_pictures() {
     place.put("long.txt", "w".repeat(100_000) + " " + &"é".repeat(1000));
     analyze(&place, "--input in.jsonl long.txt").done();
     let bigrams = place.read("out/bigrams.csv");
-    assert!(
-        bigrams.contains("input,") && bigrams.contains("\"\"q\"\"") == bigrams.contains('"'),
-        "{bigrams}"
-    );
+    for line in ["input,4,\"& \"\"\",1,", ",\"\"\", x\",1,"] {
+        assert!(bigrams.contains(line), "{line}");
+    }
+    // Very long ones are counted, but not named.
+    assert!(bigrams.len() < 10_000);
     let buckets = table(&place, "buckets.csv");
     assert!(buckets[usize::from(bucket("one"))][1].parse::<u64>().unwrap() >= 1);
     let svg = place.read("out/bigrams-40.svg");

@@ -144,7 +144,7 @@ fn what_is_missing_too_small_or_in_the_way_is_named() {
     refused("mix --human human.jsonl --human-share 1 --tokens 9", 2, "missing --output");
     let rest = "--human-share 0.5 --tokens 100";
     refused(&format!("mix --human human.jsonl --output out.jsonl {rest}"), 2, "missing --synthetic");
-    refused(&format!("mix --human human.jsonl --synthetic - --output out.jsonl {rest}"), 2, "read twice");
+    refused(&format!("mix --human human.jsonl --synthetic - --output out.jsonl {rest}"), 2, "more than once");
     refused(
         &format!("mix --human human.jsonl --synthetic synthetic.jsonl.gz --output out {rest}"),
         2,
