@@ -29,10 +29,14 @@ impl Design {
     /// Qᵀ·labels: the fit to T labels, as coordinates in the columns of Q.
     pub fn fit(&self, labels: &[f64]) -> Vec<f64> {
         let mut coordinates = vec![0.0; self.dimension];
-        for (row, label) in self.rows.chunks_exact(self.dimension).zip(labels) {
-            coordinates.iter_mut().zip(row).for_each(|(sum, entry)| *sum += entry * label);
-        }
+        labels.iter().enumerate().for_each(|(row, label)| self.shift(&mut coordinates, row, *label));
         coordinates
+    }
+
+    /// Makes a fit that to labels of which that of sample `row` is larger by `change`.
+    pub fn shift(&self, coordinates: &mut [f64], row: usize, change: f64) {
+        let row = &self.rows[row * self.dimension..][..self.dimension];
+        coordinates.iter_mut().zip(row).for_each(|(sum, entry)| *sum += entry * change);
     }
 
     /// What a fit predicts for sample `row`.

@@ -224,13 +224,13 @@ struct Track<'a> {
     truth: &'a [f64],
     /// Ỹ_n.
     labels: Vec<f64>,
-    /// The last fit's coordinates in Q.
+    /// Their fit's coordinates in Q.
     fit: Vec<f64>,
-    /// E_1 + Σ M_i E_{i+1}.
-    noises: Vec<f64>,
+    /// Those of the fit to E_1 + Σ M_i E_{i+1}.
+    noise_fit: Vec<f64>,
     /// ‖w_n − w*‖² so far.
     recursion: Vec<f64>,
-    /// ‖X⁺·noises‖² so far.
+    /// ‖X⁺(E_1 + Σ M_i E_{i+1})‖² so far.
     estimator: Vec<f64>,
 }
 
@@ -239,29 +239,32 @@ impl<'a> Track<'a> {
     fn new(design: &'a Design, truth: &'a [f64], noise: &[f64]) -> Self {
         let exact = design.coordinates(truth);
         let label = |(row, noise): (usize, &f64)| design.predict(&exact, row) + noise;
-        let labels = noise.iter().enumerate().map(label).collect();
-        let (noises, fit) = (noise.to_vec(), Vec::new());
-        let mut track =
-            Self { design, truth, labels, fit, noises, recursion: Vec::new(), estimator: Vec::new() };
-        track.refit();
+        let labels: Vec<f64> = noise.iter().enumerate().map(label).collect();
+        let (fit, noise_fit) = (design.fit(&labels), design.fit(noise));
+        let (recursion, estimator) = (Vec::new(), Vec::new());
+        let mut track = Self { design, truth, labels, fit, noise_fit, recursion, estimator };
+        track.measure();
         track
     }
 
-    /// One more generation: the model relabels these rows.
+    /// One more generation: the model relabels these rows, and only they change the fits.
     fn edit(&mut self, rows: &[usize], noise: &[f64]) {
+        let mut fit = self.fit.clone();
         for &row in rows {
-            self.labels[row] = self.design.predict(&self.fit, row) + noise[row];
-            self.noises[row] += noise[row];
+            let label = self.design.predict(&self.fit, row) + noise[row];
+            self.design.shift(&mut fit, row, label - self.labels[row]);
+            self.design.shift(&mut self.noise_fit, row, noise[row]);
+            self.labels[row] = label;
         }
-        self.refit();
+        self.fit = fit;
+        self.measure();
     }
 
-    fn refit(&mut self) {
-        self.fit = self.design.fit(&self.labels);
+    fn measure(&mut self) {
         let weights = self.design.weights(&self.fit);
         let distances = weights.iter().zip(self.truth).map(|(weight, truth)| weight - truth);
         self.recursion.push(distances.map(|distance| distance * distance).sum());
-        let distances = self.design.weights(&self.design.fit(&self.noises));
+        let distances = self.design.weights(&self.noise_fit);
         self.estimator.push(distances.iter().map(|distance| distance * distance).sum());
     }
 }
@@ -289,7 +292,8 @@ mod tests {
         for column in 0..size {
             let pivot =
                 (column..size).max_by(|&i, &j| a[i][column].abs().total_cmp(&a[j][column].abs())).unwrap();
-            (a.swap(column, pivot), b.swap(column, pivot));
+            a.swap(column, pivot);
+            b.swap(column, pivot);
             for row in (0..size).filter(|row| *row != column) {
                 let factor = a[row][column] / a[column][column];
                 (0..size).for_each(|k| a[row][k] -= factor * a[column][k]);
