@@ -61,13 +61,16 @@ pub(crate) struct Axes<'a> {
 
 impl Axes<'_> {
     pub fn draw<'a>(&self, area: &Area<'a>) -> Outcome<Chart<'a>> {
-        let mut chart = blank(area, self.title, 68, [self.x.clone(), self.y.clone()])?;
+        let mut chart = blank(area, self.title, 76, [self.x.clone(), self.y.clone()])?;
         let mut mesh = chart.configure_mesh();
-        if let Some(label) = self.labels[0] {
-            mesh.x_label_formatter(label);
+        let [x, y] = self.labels;
+        mesh.x_label_formatter(x.unwrap_or(&plain)).y_label_formatter(y.unwrap_or(&plain));
+        // Values that have names of their own are whole ones: none between them.
+        if x.is_some() {
+            mesh.x_labels(wholes(&self.x));
         }
-        if let Some(label) = self.labels[1] {
-            mesh.y_label_formatter(label);
+        if y.is_some() {
+            mesh.y_labels(wholes(&self.y));
         }
         mesh.x_desc(self.names[0])
             .y_desc(self.names[1])
@@ -91,20 +94,26 @@ fn blank<'a>(area: &Area<'a>, title: &str, left: u32, [x, y]: [Range<f64>; 2]) -
     builder.build_cartesian_2d(x, y)
 }
 
-/// Horizontal bars with their labels, from the top.
+/// The whole numbers of a range; of a long one as many as there is room for.
+fn wholes(range: &Range<f64>) -> usize {
+    ((range.end - range.start) as usize + 1).min(11)
+}
+
+/// Horizontal bars with their labels, from the top, on an axis that ends at `longest`.
 pub(crate) fn labelled_bars(
     area: &Area,
     [title, name]: [&str; 2],
     bars: &[(String, f64)],
+    longest: f64,
     colour: RGBColor,
 ) -> Outcome {
-    let longest = bars.iter().map(|bar| bar.1).fold(1e-9, f64::max) * 1.05;
     let mut chart = blank(area, title, 190, [0.0..longest, -(bars.len() as f64)..0.0])?;
     chart
         .configure_mesh()
         .disable_y_mesh()
         .y_labels(0)
         .x_desc(name)
+        .x_label_formatter(&plain)
         .axis_desc_style(font(18))
         .label_style(font(15))
         .axis_style(INK)
@@ -142,6 +151,13 @@ pub(crate) fn bars(chart: &mut Chart, name: &str, bars: &[(f64, f64, f64)], colo
         .label(name)
         .legend(move |(x, y)| Rectangle::new([(x, y - 6), (x + SAMPLE, y + 6)], colour.filled()));
     Ok(())
+}
+
+/// A number without the zeros that add nothing, to nine digits: ticks are sums, which round.
+fn plain(value: &f64) -> String {
+    let rounded: f64 = format!("{value:.8e}").parse().unwrap_or(*value);
+    let is_short = rounded == 0.0 || (1e-5..1e9).contains(&rounded.abs());
+    if is_short { rounded.to_string() } else { format!("{rounded:e}") }
 }
 
 /// Whole numbers, and nothing for others.
@@ -203,4 +219,21 @@ pub(crate) fn room(values: impl Iterator<Item = f64>) -> Range<f64> {
         .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
     let room = ((high - low) * 0.05).max(high.abs() * 1e-3).max(1e-6);
     low - room..high + room
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_as_short_as_they_can_be() {
+        let numbers = [0.0, 10.0, 0.1 + 0.2, 0.7 - 0.1, -2.5, 1e-7, 3e-5, 12_000_000.0, 2.5e12];
+        let expected = ["0", "10", "0.3", "0.6", "-2.5", "1e-7", "0.00003", "12000000", "2.5e12"];
+        assert_eq!(numbers.map(|number| plain(&number)), expected);
+    }
+
+    #[test]
+    fn an_axis_has_a_label_for_each_whole_number_while_there_is_room() {
+        assert_eq!([0.0..4.0, -6.0..0.0, 1.0..11.0, 0.0..1000.0].map(|range| wholes(&range)), [5, 7, 11, 11]);
+    }
 }

@@ -141,14 +141,19 @@ pub fn draw_buckets(corpora: &[(&str, &[u64])]) -> Result<String, String> {
 /// As [`draw_bins`].
 pub fn draw_bigrams(corpora: &[(&str, &[Bigram], u64)]) -> Result<String, String> {
     let rows = corpora.iter().map(|(_, bigrams, _)| bigrams.len()).max().unwrap_or_default().max(1) as u32;
+    // One scale for all, so that bars can be compared.
+    let share = |bigram: &Bigram, total: u64| 100.0 * bigram.count as f64 / total.max(1) as f64;
+    let all =
+        corpora.iter().flat_map(|(_, bigrams, total)| bigrams.iter().map(|bigram| share(bigram, *total)));
+    let longest = all.fold(1e-9, f64::max) * 1.05;
     svg((640 * corpora.len().max(1) as u32, MARGINS + ROW * rows), |root| {
         let areas = root.split_evenly((1, corpora.len().max(1)));
         for (corpus, ((name, bigrams, total), area)) in corpora.iter().zip(&areas).enumerate() {
-            let share = |bigram: &Bigram| 100.0 * bigram.count as f64 / (*total).max(1) as f64;
-            let rows: Vec<_> = bigrams.iter().map(|bigram| (bigram.bigram.clone(), share(bigram))).collect();
+            let rows: Vec<_> =
+                bigrams.iter().map(|bigram| (bigram.bigram.clone(), share(bigram, *total))).collect();
             let title = format!("{name}: the {} most frequent bigrams", rows.len());
             let colour = COLOURS[corpus % COLOURS.len()];
-            labelled_bars(area, [&title, "share of bigrams (%)"], &rows, colour)?;
+            labelled_bars(area, [&title, "share of bigrams (%)"], &rows, longest, colour)?;
         }
         Ok(())
     })
