@@ -43,6 +43,10 @@ struct Summary<'a> {
 #[derive(Serialize)]
 struct Dsir {
     target: Vec<String>,
+    /// XXH3-64 of the target's documents, in order.
+    target_content: String,
+    /// As asked for.
+    wanted: usize,
     seed: u64,
     /// Of all documents, and of those chosen.
     mean_log_weight: Option<f64>,
@@ -80,8 +84,9 @@ fn dsir(args: &DsirArgs) -> Result<u8> {
     let total = bytes.map(|(target, input)| target + 3 * input);
     let select = Select::new(&args.common, &args.output, &corpus, &interrupt, total);
     select.check([&corpus.inputs, &target.inputs])?;
-    let (weights, content) = pool(args.threads)?.install(|| select.weights(&target))?;
-    let is_chosen = gumbel_top(&weights, args.documents.unwrap_or_default(), args.seed);
+    let (weights, [target_content, content]) = pool(args.threads)?.install(|| select.weights(&target))?;
+    let wanted = args.documents.unwrap_or_default();
+    let is_chosen = gumbel_top(&weights, wanted, args.seed);
     let chosen: Vec<f64> = weights
         .iter()
         .zip(&is_chosen)
@@ -92,6 +97,8 @@ fn dsir(args: &DsirArgs) -> Result<u8> {
         |weights: &[f64]| (!weights.is_empty()).then(|| weights.iter().sum::<f64>() / weights.len() as f64);
     let rule = Dsir {
         target: target.names(),
+        target_content,
+        wanted,
         seed: args.seed,
         mean_log_weight: mean(&weights),
         chosen_mean_log_weight: mean(&chosen),
@@ -158,9 +165,9 @@ impl<'a> Select<'a> {
         check_output(self.output(), self.output.overwrite, self.output.summary.as_deref(), inputs)
     }
 
-    /// The log importance weight of each document, and what the documents were.
-    fn weights(&self, target: &Corpus) -> Result<(Vec<f64>, String)> {
-        let (wanted, _) = self.buckets(target, 0)?;
+    /// The log importance weight of each document, and what the target's and the corpus' documents were.
+    fn weights(&self, target: &Corpus) -> Result<(Vec<f64>, [String; 2])> {
+        let (wanted, target_content) = self.buckets(target, 0)?;
         let before = target.inputs.total_bytes().unwrap_or_default();
         let (raw, content) = self.buckets(self.corpus, before)?;
         let ratios = log_ratios(&wanted, &raw);
@@ -176,7 +183,7 @@ impl<'a> Select<'a> {
             Ok(())
         })?;
         self.corpus.check(&seen, &content)?;
-        Ok((weights, content))
+        Ok((weights, [target_content, content]))
     }
 
     /// How often the n-grams of a corpus fall into each bucket, and what it was.

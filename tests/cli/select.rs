@@ -59,7 +59,10 @@ fn dsir_takes_the_largest_noisy_weights() {
         .collect();
     assert_eq!(place.read("out.jsonl"), expected);
     place.run("verify out.jsonl").done();
-    assert_eq!(place.json("out.jsonl.manifest")["settings"]["rule"]["seed"], 4);
+    let rule = &place.json("out.jsonl.manifest")["settings"]["rule"];
+    assert_eq!((&rule["seed"], &rule["wanted"]), (&4.into(), &20.into()));
+    let content = rule["target_content"].as_str().unwrap();
+    assert!(content.len() == 16 && content != place.json("s.json")["input_content"]);
     // That is what it is for.
     assert!(texts(&place, "out.jsonl").iter().filter(|text| text.contains("cell")).count() >= 18);
     let summary = place.json("s.json");
@@ -168,6 +171,7 @@ fn wrong_usage_is_named() {
     refused("select dsir --input raw.jsonl --target - --documents 3 --output out.jsonl", "more than once");
     refused("select perplexity --input raw.jsonl --scores target.jsonl --output o.jsonl", "--quantiles A,B");
     refused("select perplexity --quantiles 0.5,0.2", "smaller number first");
+    refused("select perplexity --min-perplexity 9 --max-perplexity 2", "9 exceeds --max-perplexity 2");
     refused("select perplexity --quantiles 0.5,0.7 --min-perplexity 3", "cannot be used with");
     dsir(&place, "--documents 3 --output raw.jsonl --overwrite")
         .fails(&["raw.jsonl", "both input and output"]);

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use super::corpora::ReadArgs;
 use super::shared::{CommonArgs, Missing, OutputArgs};
 use super::values::{at_least, pair, positive};
-use crate::Result;
+use crate::{Error, Result};
 
 /// Documents of a corpus, chosen.
 #[derive(Args, Clone, Debug)]
@@ -111,11 +111,16 @@ impl DsirArgs {
 }
 
 impl PerplexityRangeArgs {
-    /// Checks that everything needed was given.
+    /// Checks that everything needed was given, and that the range holds something.
     ///
     /// # Errors
-    /// [`crate::Error::Usage`] naming what is missing.
+    /// [`crate::Error::Usage`] naming what is missing or wrong.
     pub fn check(&self) -> Result<()> {
+        if let (Some(min), Some(max)) = (self.min_perplexity, self.max_perplexity)
+            && min > max
+        {
+            return Err(Error::Usage(format!("--min-perplexity {min} exceeds --max-perplexity {max}")));
+        }
         let is_range =
             self.quantiles.is_some() || self.min_perplexity.is_some() || self.max_perplexity.is_some();
         Missing::default()
