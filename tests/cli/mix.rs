@@ -158,7 +158,7 @@ fn what_is_missing_too_small_or_in_the_way_is_named() {
     refused(&format!("{BOTH} {rest} --summary human.jsonl"), 1, "human.jsonl");
     place.put("text.jsonl", "{\"text\":\"no ids\"}\n");
     refused(
-        &format!("mix --human text.jsonl --output out.jsonl --human-share 1 --tokens 1"),
+        "mix --human text.jsonl --output out.jsonl --human-share 1 --tokens 1",
         1,
         "text.jsonl:1: no `input_ids`",
     );
