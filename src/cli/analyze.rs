@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use super::args::{AnalyzeArgs, pool};
+use super::chunks::map_chunks;
 use super::corpus::{names, text};
 use super::figures::Figures;
 use super::pipeline::Arrivals;
@@ -14,7 +15,6 @@ use super::progress::{Mode, Progress};
 use super::signals::Interrupt;
 use super::summary::{self, counted};
 use crate::analysis::{NgramStatistics, Perplexities, TokenProbabilities, plot};
-use crate::data::chunks::map_chunks;
 use crate::data::{Document, Inputs, Line, Outputs, Payload};
 use crate::score::ScoreLine;
 use crate::{Error, Result};

@@ -10,12 +10,12 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::args::{MixArgs, pool};
+use super::chunks::map_chunks;
 use super::corpus::{Content, Corpus, check_output, settings};
 use super::pipeline::Arrivals;
 use super::progress::{Mode, Progress};
 use super::signals::Interrupt;
 use super::summary::{self, counted, documents_and_tokens};
-use crate::data::chunks::map_chunks;
 use crate::data::{Carried, Document};
 use crate::mix::{Choice, Turns, choose};
 use crate::train::data::{Bos, Encoder, Vocabulary};

@@ -2,6 +2,7 @@
 
 mod analyze;
 mod args;
+mod chunks;
 mod completions;
 mod config_file;
 mod corpus;

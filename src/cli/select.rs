@@ -7,13 +7,13 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::args::{CommonArgs, DsirArgs, OutputArgs, PerplexityRangeArgs, SelectArgs, SelectRule, pool};
+use super::chunks::map_chunks;
 use super::corpus::{Content, Corpus, check_output, names, settings, text};
 use super::pipeline::Arrivals;
 use super::progress::{Mode, Progress};
 use super::signals::Interrupt;
 use super::summary::{self, counted};
 use crate::analysis::{NgramStatistics, bucket_sums};
-use crate::data::chunks::map_chunks;
 use crate::data::{Carried, Document, Inputs};
 use crate::score::ScoreLine;
 use crate::select::{PerplexityRange, gumbel_top, log_ratios};

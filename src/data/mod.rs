@@ -20,7 +20,6 @@
 //! ```
 
 mod carried;
-pub(crate) mod chunks;
 mod compress;
 mod current;
 mod digest;

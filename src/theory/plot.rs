@@ -31,7 +31,7 @@ fn panel(area: &Area, title: &str, simulation: &Simulation, figures: fn(&Series)
     let last = all().map(|figure| figure.generation).max().unwrap_or(1).max(2) as f64;
     let top = all().map(|figure| figure.closed_form.max(figure.error + BAND * figure.standard_error) / unit);
     let top = top.fold(2.0, f64::max) * 1.05;
-    let place = format!("generation n (bands: ±{BAND} standard errors of the mean; thin dashes: formulas)");
+    let place = format!("generation n (bands: ±{BAND} standard errors; thin dashes: formulas)");
     let names = [&place, "test error of w_n, in units of V"];
     let labels: [Label; 2] = [Some(&whole), None];
     let mut chart = Axes { title, x: 1.0..last, y: 0.0..top, names, labels }.draw(area)?;

@@ -2,9 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::document::Document;
-use super::lines::Line;
 use crate::Result;
+use crate::data::{Document, Line};
 
 /// What a record takes beside its bytes, about.
 const OVERHEAD: usize = 256;
@@ -12,7 +11,7 @@ const OVERHEAD: usize = 256;
 const CHUNKS_PER_THREAD: usize = 2;
 
 /// Something that is read and takes memory.
-pub(crate) trait Weight: Send + Sync {
+pub trait Weight: Send + Sync {
     /// Bytes, about.
     fn size(&self) -> usize;
 }
@@ -34,7 +33,7 @@ impl Weight for Line {
 ///
 /// # Errors
 /// The first in the records' order, however the threads ran.
-pub(crate) fn map_chunks<T: Weight, R: Send>(
+pub fn map_chunks<T: Weight, R: Send>(
     records: impl Iterator<Item = Result<T>> + Send,
     bytes: usize,
     work: impl Fn(&[T]) -> Result<R> + Sync,
