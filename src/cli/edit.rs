@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::args::{EditArgs, EmitArg, RuleArgs, SamplerArg, SamplerArgs, StrategyArg};
+use super::args::{EditArgs, EmitArg, RuleArgs, SamplerArg, SamplerArgs, ShardArg, StrategyArg};
 use super::diff::Diff;
 use super::pipeline::{Job, Pipeline, name_record};
 use super::progress::{Mode, Progress};
@@ -13,7 +13,7 @@ use super::signals::Interrupt;
 use super::summary::{self, Tally, Timing};
 use super::{estimate, print};
 use crate::data::{Document, Documents, Inputs, Member, OutputWriter, Outputs, Patch, Payload};
-use crate::data::{TextEdit, stream_key};
+use crate::data::{ReadOptions, Shard, TextEdit, stream_key};
 use crate::edit::config::DEFAULT_TOP_K;
 use crate::edit::text::{AlignedText, token_edit};
 use crate::edit::{
@@ -75,13 +75,14 @@ pub fn run(args: &EditArgs) -> Result<u8> {
     let config = edit_config(args)?;
     let interrupt = Interrupt::install()?;
     let inputs = Inputs::expand(&args.input.input)?;
-    let outputs = plan(args, &inputs)?;
+    let shard = args.shard.map(ShardArg::resolve).transpose()?;
+    let outputs = plan(args, &inputs, shard)?;
     if let Some(warning) = config.warning() {
         tracing::warn!("{warning}");
     }
-    let documents = inputs.documents(args.input.read_options())?;
+    let documents = inputs.documents(ReadOptions { shard, ..args.input.read_options() })?;
     let session = Session::open(&args.model, &args.run, &args.window, &interrupt)?;
-    let progress = Progress::new(Mode::of(&args.common), inputs.total_bytes());
+    let progress = Progress::new(Mode::of(&args.common), documents.progress().total());
     let vocabulary = Vocabulary::new(session.model.config(), session.tokenizer.as_ref());
     let run =
         Run { args, session: &session, config: &config, vocabulary: &vocabulary, interrupt: &interrupt };
@@ -101,10 +102,15 @@ pub fn run(args: &EditArgs) -> Result<u8> {
 }
 
 /// Where documents go, checked; none where nothing is written.
-fn plan(args: &EditArgs, inputs: &Inputs) -> Result<Option<Outputs>> {
+fn plan(args: &EditArgs, inputs: &Inputs, shard: Option<Shard>) -> Result<Option<Outputs>> {
     let mut outputs = None;
     if let Some(output) = args.output.output.as_deref().filter(|_| args.writes()) {
-        let outputs = outputs.insert(Outputs::plan(inputs, output, Payload::Documents)?);
+        let planned = Outputs::plan(inputs, output, Payload::Documents)?;
+        let planned = match shard {
+            Some(shard) => planned.sharded(inputs, shard)?,
+            None => planned,
+        };
+        let outputs = outputs.insert(planned);
         args.form.check_outputs(outputs)?;
         outputs.check(args.output.overwrite)?;
     }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Chain, Cursor, Read, Write};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +14,9 @@ use zstd::stream::read::Decoder as ZstdDecoder;
 use zstd::stream::write::Encoder as ZstdEncoder;
 
 use super::format::Compression;
+use super::shard::Shard;
+use super::shard::frames::Share;
+use super::shard::part::{self, Before, Part, Seam};
 use crate::{Error, Result};
 
 /// Large enough that system calls vanish from the profile, small enough to stay in the second-level cache.
@@ -25,6 +29,23 @@ type Raw = Counted<Chain<Cursor<Vec<u8>>, BufReader<Box<dyn Read + Send>>>>;
 pub struct Reader {
     path: Arc<Path>,
     decoder: Decoder,
+    bounds: Bounds,
+    /// What a shard's part leaves out at the beginning of the file.
+    before: Option<Arc<Before>>,
+}
+
+/// Which records of a stream are read.
+enum Bounds {
+    /// All that there are.
+    None,
+    /// Those of one shard, dealt out in turn.
+    Dealt(Shard),
+    /// Those that begin before this byte of a plain file.
+    Byte(u64),
+    /// Those that begin in the frames at hand; the file goes on behind them.
+    Frames { file: File, rest: Range<u64>, progress: Arc<AtomicU64> },
+    /// None any more: the last one goes on in the frames at hand.
+    Spilled,
 }
 
 enum Decoder {
@@ -44,13 +65,23 @@ impl Reader {
     /// # Errors
     /// The file cannot be opened, or is empty where its name promises compressed data.
     pub fn open(path: &Path, progress: Arc<AtomicU64>) -> Result<Self> {
-        let mut file: Box<dyn Read + Send> = if path == Path::new("-") {
-            Box::new(io::stdin())
-        } else {
-            Box::new(File::open(path).map_err(|e| Error::io(path, e))?)
+        Self::open_shard(path, progress, None)
+    }
+
+    /// As [`Reader::open`], at the first record of `shard`. The last one may end far behind its part of the
+    /// file.
+    ///
+    /// # Errors
+    /// As [`Reader::open`]; a zstd file's frames cannot be found.
+    pub(super) fn open_shard(path: &Path, progress: Arc<AtomicU64>, shard: Option<Shard>) -> Result<Self> {
+        let failed = |error| Error::io(path, error);
+        let file = (path != Path::new("-")).then(|| File::open(path)).transpose().map_err(failed)?;
+        let mut stream: Box<dyn Read + Send> = match &file {
+            Some(file) => Box::new(file.try_clone().map_err(failed)?),
+            None => Box::new(io::stdin()),
         };
         let mut head = Vec::with_capacity(4);
-        file.by_ref().take(4).read_to_end(&mut head).map_err(|e| Error::io(path, e))?;
+        stream.by_ref().take(4).read_to_end(&mut head).map_err(failed)?;
         if head.is_empty() && Compression::from_name(path) != Compression::None {
             return Err(Error::file(
                 path,
@@ -58,20 +89,86 @@ impl Reader {
             ));
         }
         let compression = Compression::from_magic(&head);
-        let inner = Cursor::new(head).chain(BufReader::with_capacity(BUFFER, file));
-        let raw = Counted { inner, offset: 0, progress };
-        let decoder = match compression {
-            Compression::None => Decoder::Plain(raw),
-            Compression::Gzip => {
-                let members = BufReader::with_capacity(BUFFER, GzipMembers::new(raw));
-                Decoder::Gzip(Box::new(members))
-            }
-            Compression::Zstd => {
-                let zstd = zstd_decoder(raw).map_err(|e| Error::io(path, e))?;
-                Decoder::Zstd(BufReader::with_capacity(BUFFER, zstd))
-            }
+        let part = Part::plan(file, compression, shard).map_err(|error| match error.raw_os_error() {
+            Some(_) => Error::io(path, error),
+            None => Error::file(path, error),
+        })?;
+        let whole = |head: Vec<u8>, bounds| {
+            let raw = Counted::new(head, stream, 0, progress.clone());
+            Ok(Self { path: path.into(), decoder: Decoder::new(raw, compression)?, bounds, before: None })
         };
-        Ok(Self { path: path.into(), decoder })
+        match part {
+            Part::Whole => whole(head, Bounds::None).map_err(failed),
+            Part::Dealt(shard) => whole(head, Bounds::Dealt(shard)).map_err(failed),
+            Part::Bytes { file, range } => Self::open_bytes(path, progress, &file, range).map_err(failed),
+            Part::Frames { file, share } => {
+                let seam = Seam::before(&file, &share).map_err(|e| Error::file(path, corrupt(&e, &share)))?;
+                Self::open_frames(path, progress, file, share.bytes, seam)
+            }
+        }
+    }
+
+    /// A plain file at the first line that begins in `range`.
+    fn open_bytes(path: &Path, progress: Arc<AtomicU64>, file: &File, range: Range<u64>) -> io::Result<Self> {
+        // With the byte before it: a line's end there means that a line begins here.
+        let start = range.start.saturating_sub(1);
+        let stream = part::bytes(file, start..u64::MAX)?;
+        let mut raw = Counted::new(Vec::new(), Box::new(stream), start, progress);
+        let mut before = None;
+        if range.start > 0 {
+            raw.by_ref().take(range.end - start).skip_until(b'\n')?;
+            before = Some(Arc::new(Before::new(path.into(), Compression::None, raw.offset, 0)));
+        }
+        Ok(Self { path: path.into(), decoder: Decoder::Plain(raw), bounds: Bounds::Byte(range.end), before })
+    }
+
+    /// A zstd file at the first line that begins in the frames of `range`.
+    fn open_frames(
+        path: &Path,
+        progress: Arc<AtomicU64>,
+        file: File,
+        range: Range<u64>,
+        seam: Seam,
+    ) -> Result<Self> {
+        let length = file.metadata().map_err(|e| Error::io(path, e))?.len();
+        let decoder = Decoder::frames(&file, range.clone(), progress.clone());
+        let decoder = decoder.map_err(|e| Error::io(path, e))?;
+        let bounds = Bounds::Frames { file, rest: range.end..length, progress };
+        let mut reader = Self { path: path.into(), decoder, bounds, before: None };
+        let skipped = match seam {
+            Seam::Inside => reader.decoder.inner().skip_until(b'\n').map_err(|e| reader.error(e))?,
+            Seam::Beginning | Seam::Newline => 0,
+        };
+        if seam != Seam::Beginning {
+            let before = Before::new(path.into(), Compression::Zstd, range.start, skipped as u64);
+            reader.before = Some(Arc::new(before));
+        }
+        Ok(reader)
+    }
+
+    /// Whether a record begins here, at the end of another one or at the very beginning, that is to be read.
+    ///
+    /// # Errors
+    /// As [`BufRead::fill_buf`].
+    pub(super) fn begins_record(&mut self) -> io::Result<bool> {
+        match self.bounds {
+            Bounds::Byte(end) if self.offset() >= end => Ok(false),
+            Bounds::Spilled => Ok(false),
+            _ => Ok(!self.decoder.inner().fill_buf()?.is_empty()),
+        }
+    }
+
+    /// Whether record `number`, from 0, of those that begin is to be read.
+    pub(super) fn owns(&self, number: u64) -> bool {
+        match self.bounds {
+            Bounds::Dealt(shard) => shard.owns(number),
+            _ => true,
+        }
+    }
+
+    /// What lies before the first record; none where that is nothing.
+    pub(super) fn before(&self) -> Option<&Arc<Before>> {
+        self.before.as_ref()
     }
 
     /// The file that is read.
@@ -108,29 +205,69 @@ impl Reader {
         }
     }
 
+    /// Goes on behind a shard's last frame.
+    fn spill(&mut self) -> io::Result<()> {
+        if let Bounds::Frames { file, rest, progress } = &self.bounds {
+            self.decoder = Decoder::frames(file, rest.clone(), progress.clone())?;
+            self.bounds = Bounds::Spilled;
+        }
+        Ok(())
+    }
+}
+
+impl Decoder {
+    fn new(raw: Raw, compression: Compression) -> io::Result<Self> {
+        Ok(match compression {
+            Compression::None => Self::Plain(raw),
+            Compression::Gzip => {
+                Self::Gzip(Box::new(BufReader::with_capacity(BUFFER, GzipMembers::new(raw))))
+            }
+            Compression::Zstd => Self::Zstd(BufReader::with_capacity(BUFFER, zstd_decoder(raw)?)),
+        })
+    }
+
+    /// The frames in these bytes of a zstd file.
+    fn frames(file: &File, range: Range<u64>, progress: Arc<AtomicU64>) -> io::Result<Self> {
+        let start = range.start;
+        // To the decoder no frame at all is one that was cut.
+        let compression = if range.is_empty() { Compression::None } else { Compression::Zstd };
+        let stream = part::bytes(file, range)?;
+        Self::new(Counted::new(Vec::new(), Box::new(stream), start, progress), compression)
+    }
+
     fn inner(&mut self) -> &mut dyn BufRead {
-        match &mut self.decoder {
-            Decoder::Plain(raw) => raw,
-            Decoder::Gzip(gzip) => gzip,
-            Decoder::Zstd(zstd) => zstd,
+        match self {
+            Self::Plain(raw) => raw,
+            Self::Gzip(gzip) => gzip,
+            Self::Zstd(zstd) => zstd,
         }
     }
 }
 
 impl Read for Reader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.inner().read(buffer)
+        let count = self.fill_buf()?.read(buffer)?;
+        self.consume(count);
+        Ok(count)
     }
 }
 
 impl BufRead for Reader {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        self.inner().fill_buf()
+        if matches!(self.bounds, Bounds::Frames { .. }) && self.decoder.inner().fill_buf()?.is_empty() {
+            self.spill()?;
+        }
+        self.decoder.inner().fill_buf()
     }
 
     fn consume(&mut self, amount: usize) {
-        self.inner().consume(amount);
+        self.decoder.inner().consume(amount);
     }
+}
+
+/// Says that the data before a shard's frames cannot be decoded.
+fn corrupt(error: &io::Error, share: &Share) -> String {
+    format!("corrupt zstd data before byte {} of the compressed file: {error}", share.bytes.start)
 }
 
 fn zstd_decoder(raw: Raw) -> io::Result<ZstdDecoder<'static, Raw>> {
@@ -144,6 +281,14 @@ struct Counted<R> {
     inner: R,
     offset: u64,
     progress: Arc<AtomicU64>,
+}
+
+impl Raw {
+    /// `head` and then `stream`, whose bytes stand at `offset` of the file.
+    fn new(head: Vec<u8>, stream: Box<dyn Read + Send>, offset: u64, progress: Arc<AtomicU64>) -> Self {
+        let inner = Cursor::new(head).chain(BufReader::with_capacity(BUFFER, stream));
+        Self { inner, offset, progress }
+    }
 }
 
 impl<R: BufRead> Read for Counted<R> {

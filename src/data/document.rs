@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::format::Format;
 use super::jsonl::Record;
 use super::patch::{Member, Patch, quoted, splice};
+use super::shard::part::Line;
 use crate::random::{ids_stream, text_stream};
 use crate::{Error, Result};
 
@@ -25,7 +26,7 @@ pub enum Content {
 pub struct Document {
     pub(super) source: Arc<Path>,
     pub(super) file: usize,
-    pub(super) line: u64,
+    pub(super) line: Line,
     pub(super) index: u64,
     pub(super) content: Content,
     pub(super) origin: Origin,
@@ -48,13 +49,20 @@ impl Document {
         let source: Arc<Path> = Path::new("-").into();
         let (record, content) = Record::parse(line.into(), text_field)
             .map_err(|(_, reason)| Error::Record { path: source.to_path_buf(), line: 1, reason })?;
-        Ok(Self { source, file: 0, line: 1, index: 0, content, origin: Origin::Json(Box::new(record)) })
+        Ok(Self {
+            source,
+            file: 0,
+            line: 1.into(),
+            index: 0,
+            content,
+            origin: Origin::Json(Box::new(record)),
+        })
     }
 
     /// A document from plain text, written as `{"text": …}` where JSON is asked for.
     pub fn from_text(text: impl Into<String>) -> Self {
         let (source, content) = (Path::new("-").into(), Content::Text(text.into()));
-        Self { source, file: 0, line: 1, index: 0, content, origin: Origin::Text("text".into()) }
+        Self { source, file: 0, line: 1.into(), index: 0, content, origin: Origin::Text("text".into()) }
     }
 
     /// The file it was read from; `-` is standard input.
@@ -67,12 +75,14 @@ impl Document {
         self.file
     }
 
-    /// Its line in the decompressed file, from 1 (always 1 for a text file).
+    /// Its line in the decompressed file, from 1 (always 1 for a text file). Where a shard begins inside the file,
+    /// the first call reads what lies before it.
     pub fn line(&self) -> u64 {
-        self.line
+        self.line.in_file()
     }
 
-    /// Its number among the documents of its file, from 0. Records that could not be read are not counted.
+    /// Its number among the documents of its file, from 0, or among those of the shard in it. Records that could not
+    /// be read are not counted.
     pub fn index(&self) -> u64 {
         self.index
     }
@@ -162,7 +172,7 @@ impl Document {
 
     /// An error about this document, naming file and line.
     pub fn error(&self, reason: impl Into<String>) -> Error {
-        Error::Record { path: self.source.to_path_buf(), line: self.line, reason: reason.into() }
+        self.line.error(&self.source, reason.into())
     }
 
     fn as_record(&self, field: &str, patch: &Patch) -> Result<Vec<u8>, String> {

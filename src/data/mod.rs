@@ -25,6 +25,7 @@ mod jsonl;
 mod output;
 mod patch;
 mod reader;
+mod shard;
 mod sink;
 mod source;
 pub mod tokens;
@@ -35,6 +36,7 @@ pub use format::{Compression, Format};
 pub use output::{OutputWriter, Outputs, Payload};
 pub use patch::{Member, Patch, TextEdit, splice};
 pub use reader::{DEFAULT_MAX_DOCUMENT_BYTES, Documents, ReadOptions};
+pub use shard::Shard;
 pub use sink::{STANDARD_OUTPUT, Sink};
 #[cfg(feature = "cli")]
 pub(crate) use source::is_dash;

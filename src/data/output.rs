@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::document::Document;
 use super::format::{Compression, Format};
 use super::patch::Patch;
+use super::shard::Shard;
 use super::sink::{Sink, check_free, check_writable};
 use super::source::{Inputs, is_dash};
 use crate::{Error, Result};
@@ -27,6 +28,8 @@ pub struct Outputs {
     paths: Vec<PathBuf>,
     /// The output folder, if there is one.
     folder: Option<PathBuf>,
+    /// The part of the documents that is written.
+    shard: Option<Shard>,
 }
 
 impl Outputs {
@@ -40,15 +43,38 @@ impl Outputs {
     /// that would take more than one document; a name from which no format can be told.
     pub fn plan(inputs: &Inputs, output: &Path, payload: Payload) -> Result<Self> {
         let outputs = if names_file(output)? {
-            Self { paths: vec![single_file(inputs, output, payload)?], folder: None }
+            Self { paths: vec![single_file(inputs, output, payload)?], folder: None, shard: None }
         } else {
             let names = inputs.files().iter().map(|file| output.join(&file.relative));
             let paths = names.map(|path| lines_name(path, payload)).collect();
-            Self { paths, folder: Some(output.to_owned()) }
+            Self { paths, folder: Some(output.to_owned()), shard: None }
         };
         outputs.refuse_collisions()?;
         outputs.refuse_inputs(inputs)?;
         Ok(outputs)
+    }
+
+    /// The outputs of one shard, named by [`Shard::rename`]. Each shard has a part of every output, be it without a
+    /// document; a text file is the whole document and belongs to one shard alone.
+    ///
+    /// # Errors
+    /// An output that is an input or lies in an input folder; a text file that would take a part of a file of records.
+    pub fn sharded(mut self, inputs: &Inputs, shard: Shard) -> Result<Self> {
+        for (path, input) in self.paths.iter_mut().zip(inputs.files()) {
+            if Format::from_name(path) == Some(Format::Text) && input.format != Format::Text {
+                return Err(one_document(path, "a shard"));
+            }
+            *path = shard.rename(path);
+        }
+        self.shard = Some(shard);
+        self.refuse_inputs(inputs)?;
+        Ok(self)
+    }
+
+    /// Whether output `index` is a text file of another shard.
+    fn is_elsewhere(&self, index: usize) -> bool {
+        let is_text = self.paths.get(index).is_some_and(|path| Format::from_name(path) == Some(Format::Text));
+        is_text && self.shard.is_some_and(|shard| !shard.owns(index as u64))
     }
 
     /// The files that will be written.
@@ -168,20 +194,28 @@ impl OutputWriter {
     /// # Errors
     /// As [`Sink::finish`]; a text file that got no document.
     pub fn finish(mut self) -> Result<()> {
-        self.output_of(self.outputs.paths.len() - 1)?;
+        self.advance(self.outputs.paths.len() - 1)?;
         self.complete()
     }
 
     /// The open output of an input file; those before it are completed.
     fn output_of(&mut self, file: usize) -> Result<&mut Current> {
         let wanted = file.min(self.outputs.paths.len() - 1);
-        while self.next <= wanted {
-            self.complete()?;
-            self.current = Some(self.open(self.next)?);
-            self.next += 1;
-        }
+        self.advance(wanted)?;
         let open = self.current.as_mut().filter(|_| wanted + 1 == self.next);
         open.ok_or_else(|| Error::Usage("documents must be written in the order of the inputs".into()))
+    }
+
+    /// Opens output `wanted`; those before it are completed.
+    fn advance(&mut self, wanted: usize) -> Result<()> {
+        while self.next <= wanted {
+            self.complete()?;
+            if !self.outputs.is_elsewhere(self.next) {
+                self.current = Some(self.open(self.next)?);
+            }
+            self.next += 1;
+        }
+        Ok(())
     }
 
     fn open(&self, index: usize) -> Result<Current> {

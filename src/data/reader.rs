@@ -9,6 +9,8 @@ use super::compress::Reader;
 use super::document::{Content, Document, Origin};
 use super::format::Format;
 use super::jsonl::Record;
+use super::shard::Shard;
+use super::shard::part::Line;
 use super::source::{InputFile, Progress};
 use crate::{Error, Result};
 
@@ -26,11 +28,13 @@ pub struct ReadOptions {
     /// The longest line, or text file, in bytes after decompression. A longer one is an error and is not kept
     /// in memory.
     pub max_document_bytes: usize,
+    /// The part of the records to read; all of them where there is none.
+    pub shard: Option<Shard>,
 }
 
 impl Default for ReadOptions {
     fn default() -> Self {
-        Self { text_field: "text".into(), max_document_bytes: DEFAULT_MAX_DOCUMENT_BYTES }
+        Self { text_field: "text".into(), max_document_bytes: DEFAULT_MAX_DOCUMENT_BYTES, shard: None }
     }
 }
 
@@ -47,6 +51,7 @@ pub struct Documents {
     files: std::iter::Enumerate<vec::IntoIter<InputFile>>,
     field: Arc<str>,
     limit: usize,
+    shard: Option<Shard>,
     progress: Progress,
     current: Option<Current>,
 }
@@ -58,6 +63,8 @@ struct Current {
     format: Format,
     /// Lines begun so far.
     line: u64,
+    /// Records begun so far, those of other shards among them.
+    records: u64,
     /// Documents that came out so far.
     index: u64,
     /// The line at hand; of a record that is refused it holds what was read.
@@ -74,8 +81,9 @@ impl Documents {
                 "the text field cannot be `{field}`, which has its own meaning"
             )));
         }
-        let (files, limit) = (files.into_iter().enumerate(), options.max_document_bytes);
-        Ok(Self { files, field: field.into(), limit, progress, current: None })
+        let (files, limit, shard) =
+            (files.into_iter().enumerate(), options.max_document_bytes, options.shard);
+        Ok(Self { files, field: field.into(), limit, shard, progress, current: None })
     }
 
     /// A handle on how far reading has come.
@@ -91,13 +99,19 @@ impl Documents {
 
     /// Opens the next file; false where there is none.
     fn advance(&mut self) -> Result<bool> {
-        let Some((file, input)) = self.files.next() else {
+        let shard = self.shard;
+        let is_ours = |(file, input): &(usize, InputFile)| {
+            input.format != Format::Text || shard.is_none_or(|shard| shard.owns(*file as u64))
+        };
+        let Some((file, input)) = self.files.find(is_ours) else {
             return Ok(false);
         };
-        let reader = Reader::open(&input.path, self.progress.read.clone())?;
         let format = input.format;
-        let buffer = Vec::new();
-        self.current = Some(Current { reader, file, format, line: 0, index: 0, buffer, cut: false });
+        // A text file is one record: the files are dealt out, and their contents not looked at.
+        let shard = self.shard.filter(|_| format == Format::JsonLines);
+        let reader = Reader::open_shard(&input.path, self.progress.read.clone(), shard)?;
+        let (line, records, index, buffer) = (0, 0, 0, Vec::new());
+        self.current = Some(Current { reader, file, format, line, records, index, buffer, cut: false });
         Ok(true)
     }
 
@@ -149,7 +163,7 @@ impl Current {
                 (content, Origin::Json(Box::new(record)))
             }
         };
-        let (source, file, line, index) = (self.reader.path().clone(), self.file, self.line, self.index);
+        let (source, file, line, index) = (self.reader.path().clone(), self.file, self.line(), self.index);
         self.index += 1;
         Ok(Some(Document { source, file, line, index, content, origin }))
     }
@@ -161,23 +175,31 @@ impl Current {
         }
         loop {
             self.buffer.clear();
+            if !self.reader.begins_record().map_err(|e| self.reader.error(e))? {
+                return Ok(false);
+            }
             self.line += 1;
             let mut window = (&mut self.reader).take((limit as u64).saturating_add(1));
             let count = window.read_until(b'\n', &mut self.buffer).map_err(|e| self.reader.error(e))?;
+            let too_long = count > limit && self.buffer.last() != Some(&b'\n');
             if self.buffer.last() == Some(&b'\n') {
                 self.buffer.pop();
-            } else if count > limit {
-                self.cut = true;
-                return Err(self.too_long("line", limit));
             }
-            if self.line == 1 && self.buffer.starts_with(BYTE_ORDER_MARK) {
+            if self.line == 1 && self.reader.before().is_none() && self.buffer.starts_with(BYTE_ORDER_MARK) {
                 self.buffer.drain(..BYTE_ORDER_MARK.len());
             }
-            if !self.buffer.trim_ascii().is_empty() {
-                return Ok(true);
+            if !too_long && self.buffer.trim_ascii().is_empty() {
+                continue;
             }
-            if count == 0 {
-                return Ok(false);
+            self.records += 1;
+            match (self.reader.owns(self.records - 1), too_long) {
+                (true, true) => {
+                    self.cut = true;
+                    return Err(self.too_long("line", limit));
+                }
+                (true, false) => return Ok(true),
+                (false, true) => drop(self.reader.skip_until(b'\n').map_err(|e| self.reader.error(e))?),
+                (false, false) => {}
             }
         }
     }
@@ -193,8 +215,12 @@ impl Current {
         if count > limit { Err(self.too_long("text file", limit)) } else { Ok(true) }
     }
 
+    fn line(&self) -> Line {
+        Line { number: self.line, before: self.reader.before().cloned() }
+    }
+
     fn error(&self, reason: impl Into<String>) -> Error {
-        Error::Record { path: self.reader.path().to_path_buf(), line: self.line, reason: reason.into() }
+        self.line().error(self.reader.path(), reason.into())
     }
 
     fn too_long(&self, what: &str, limit: usize) -> Error {

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::format::Format;
+use super::format::{Compression, Format};
 use super::reader::{Documents, ReadOptions};
+use super::shard::Shard;
 use crate::{Error, Result};
 
 /// One file that is read.
@@ -63,12 +64,29 @@ impl Inputs {
         self.files.iter().map(|file| file.bytes).sum()
     }
 
-    /// The documents of all files, in order.
+    /// About as many bytes as a shard reads, going by the files' names.
+    fn bytes_of(&self, shard: Option<Shard>) -> Option<u64> {
+        let Some(shard) = shard else { return self.total_bytes() };
+        let of = |(number, file): (usize, &InputFile)| {
+            let bytes = file.bytes?;
+            Some(match (file.format, Compression::from_name(&file.path)) {
+                (Format::Text, _) if shard.owns(number as u64) => bytes,
+                (Format::Text, _) => 0,
+                (Format::JsonLines, Compression::Gzip) => bytes,
+                (Format::JsonLines, Compression::None | Compression::Zstd) => {
+                    bytes / u64::from(shard.count())
+                }
+            })
+        };
+        self.files.iter().enumerate().map(of).sum()
+    }
+
+    /// The documents of all files, in order; with a shard in `options` those that belong to it.
     ///
     /// # Errors
     /// [`Error::Usage`] if the text field is one that has a meaning of its own.
     pub fn documents(&self, options: ReadOptions) -> Result<Documents> {
-        let progress = Progress { read: Arc::default(), total: self.total_bytes() };
+        let progress = Progress { read: Arc::default(), total: self.bytes_of(options.shard) };
         Documents::new(self.files.clone(), options, progress)
     }
 
@@ -149,7 +167,8 @@ impl Progress {
         self.read.load(Ordering::Relaxed)
     }
 
-    /// Bytes of all input files; `None` if one of them is a stream.
+    /// Bytes of all input files, about those that will be read where a shard reads a part; `None` if one of them is
+    /// a stream.
     pub fn total(&self) -> Option<u64> {
         self.total
     }

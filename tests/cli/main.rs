@@ -16,6 +16,7 @@ mod provenance;
 mod revert;
 mod rules;
 mod score;
+mod shards;
 mod signals;
 mod tokenize;
 mod train;

@@ -5,6 +5,7 @@ mod inputs;
 mod outputs;
 mod patches;
 mod records;
+mod shards;
 mod tokens;
 
 use std::fs;

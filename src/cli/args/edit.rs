@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 
 use super::shared::{CommonArgs, InputArgs, Missing, ModelArgs, OutputArgs, RunArgs, WindowArgs};
-use super::values::{at_least, mass, positive, threshold};
+use super::values::{ShardArg, at_least, mass, positive, threshold};
 use crate::data::Outputs;
 use crate::{Error, Result};
 
@@ -16,6 +16,9 @@ pub struct EditArgs {
     /// What to read.
     #[command(flatten)]
     pub input: InputArgs,
+    /// Take part I of N of the documents, from 0, and write name-I-of-N; auto asks Slurm's array, OpenMPI or torchrun
+    #[arg(long, value_name = "I/N|auto", help_heading = "Input")]
+    pub shard: Option<ShardArg>,
     /// What to write.
     #[command(flatten)]
     pub output: OutputArgs,

@@ -20,3 +20,4 @@ pub use shared::default_threads;
 pub use shared::{BosArg, CommonArgs, LogFormat, ModelArgs, RunArgs, WindowArgs, pool};
 pub use tokenize::TokenizeArgs;
 pub use train::{OptimizerArgs, PackingArg, ScheduleArg, TrainArgs};
+pub use values::ShardArg;

@@ -193,7 +193,7 @@ impl TrainArgs {
     pub fn read_options(&self) -> ReadOptions {
         let response = self.records.response_field.as_ref();
         let text_field = response.unwrap_or(&self.data.text_field).clone();
-        ReadOptions { text_field, max_document_bytes: self.data.max_document_bytes }
+        ReadOptions { text_field, max_document_bytes: self.data.max_document_bytes, ..ReadOptions::default() }
     }
 
     /// Checks that everything needed was given.
