@@ -23,12 +23,19 @@ mod document;
 mod format;
 mod jsonl;
 mod output;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod patch;
 mod reader;
 mod shard;
 mod sink;
 mod source;
 pub mod tokens;
+
+/// The member that holds token ids.
+const IDS: &str = "input_ids";
+/// The member that holds what an edit did.
+const METADATA: &str = "toedit";
 
 pub use compress::{Encoder, Reader};
 pub use document::{Content, Document, stream_key};

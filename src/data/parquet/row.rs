@@ -1,0 +1,241 @@
+//! Rows as documents: their content, the columns that mean something, and the whole as a JSON object.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use parquet::basic::LogicalType;
+use serde_json::value::RawValue;
+
+use super::json;
+use super::leaf::{Leaf, Values};
+use super::table::Table;
+use crate::data::document::Content;
+use crate::data::patch::{Member, Patch, quoted, splice};
+use crate::data::{IDS, METADATA};
+
+/// Some rows of a file.
+pub(super) struct Batch {
+    pub table: Arc<Table>,
+    pub leaves: Vec<Leaf>,
+    pub rows: usize,
+}
+
+/// One row, and what a document is asked for beside its content.
+pub(in crate::data) struct Row {
+    pub(super) batch: Arc<Batch>,
+    pub(super) row: usize,
+    /// Bytes of the row, roughly.
+    weight: usize,
+    id: Option<String>,
+    metadata: Option<String>,
+    ids: Option<String>,
+}
+
+impl Batch {
+    /// The leaves of a column.
+    fn leaves(&self, column: usize) -> &[Leaf] {
+        let leaves: Range<usize> = self.table.columns[column].leaves.clone();
+        &self.leaves[leaves]
+    }
+
+    /// The leaf of a column that has one alone.
+    pub fn leaf(&self, column: usize) -> &Leaf {
+        &self.leaves[self.table.columns[column].leaves.start]
+    }
+
+    fn name(&self, column: usize) -> &str {
+        self.table.columns[column].kind.name()
+    }
+
+    /// A cell as JSON.
+    fn cell(&self, column: usize, row: usize) -> Result<String, String> {
+        json::cell(&self.table.columns[column].kind, self.leaves(column), row)
+            .map_err(|reason| format!("column `{}`: {reason}", self.name(column)))
+    }
+
+    /// The string in a column, if there is one in this row.
+    pub fn text(&self, column: usize, row: usize) -> Result<Option<&str>, String> {
+        let Some(bytes) = self.leaf(column).bytes(row) else { return Ok(None) };
+        std::str::from_utf8(bytes.data()).map(Some).map_err(|error| {
+            format!(
+                "column `{}`: invalid utf-8 (byte {} of the value)",
+                self.name(column),
+                error.valid_up_to() + 1
+            )
+        })
+    }
+
+    /// The ids in a column, if there is a list in this row.
+    fn ids(&self, column: usize, row: usize) -> Result<Option<Vec<u32>>, String> {
+        let leaf = self.leaf(column);
+        let (start, end) = leaf.places(row);
+        let present = leaf.column.repeated_ancestor_def_level();
+        match leaf.definition.get(start.level..end.level) {
+            Some(&[level]) if level + 1 < present => return Ok(None),
+            Some(&[level]) if level < present => return Ok(Some(Vec::new())),
+            _ => {}
+        }
+        let failed = |place: usize, found: String| {
+            let name = self.name(column);
+            format!("column `{name}`: element {place} is {found}, expected a token id from 0 to {}", u32::MAX)
+        };
+        if end.value - start.value < end.level - start.level {
+            let levels = &leaf.definition[start.level..end.level];
+            let place = levels.iter().position(|&level| level < leaf.column.max_def_level());
+            return Err(failed(place.unwrap_or_default(), "null".into()));
+        }
+        let is_signed =
+            !matches!(leaf.column.logical_type_ref(), Some(LogicalType::Integer(kind)) if !kind.is_signed);
+        let place = start.value..end.value;
+        let ids = match &leaf.values {
+            Values::Int32(values) if is_signed => values[place].iter().map(|&id| i128::from(id)).collect(),
+            Values::Int32(values) => values[place].iter().map(|&id| i128::from(id as u32)).collect(),
+            Values::Int64(values) if is_signed => values[place].iter().map(|&id| i128::from(id)).collect(),
+            Values::Int64(values) => values[place].iter().map(|&id| i128::from(id as u64)).collect(),
+            _ => Vec::new(),
+        };
+        let checked = ids
+            .iter()
+            .enumerate()
+            .map(|(place, id)| u32::try_from(*id).map_err(|_| failed(place, id.to_string())));
+        checked.collect::<Result<_, _>>().map(Some)
+    }
+
+    /// What row `row` holds: the first of text, ids and messages that is not null.
+    fn content(&self, row: usize) -> Result<Content, String> {
+        let columns = &self.table.content;
+        if let Some(text) = columns.text.map(|text| self.text(text, row)).transpose()?.flatten() {
+            return Ok(Content::Text(text.to_owned()));
+        }
+        if let Some(ids) = columns.ids.map(|ids| self.ids(ids, row)).transpose()?.flatten() {
+            return Ok(Content::Ids(ids));
+        }
+        let messages = columns.messages.map(|messages| self.cell(messages, row)).transpose()?;
+        if let Some(messages) = messages.filter(|messages| messages.starts_with('[')) {
+            return Ok(Content::Messages(messages));
+        }
+        let column = columns.text.or(columns.ids).or(columns.messages).unwrap_or_default();
+        Err(format!("column `{}` is null", self.name(column)))
+    }
+
+    /// About how many bytes a row takes; the same for the same content.
+    pub fn weight(&self, row: usize) -> usize {
+        self.leaves.iter().map(|leaf| leaf.weight(row)).sum()
+    }
+
+    /// A document from row `row`, or why it is none.
+    pub fn document(self: &Arc<Self>, row: usize, limit: usize) -> Result<(Content, Row), String> {
+        let table = &self.table;
+        let weight = self.weight(row);
+        if let Some(bytes) = table.content.text.and_then(|text| self.leaf(text).bytes(row))
+            && bytes.len() > limit
+        {
+            return Err(format!(
+                "text of more than {limit} bytes, the limit for one document (--max-document-bytes raises it)"
+            ));
+        }
+        let content = self.content(row)?;
+        let present = |cell: &String| cell != "null";
+        let id = table.id.map(|id| self.cell(id, row)).transpose()?.filter(present);
+        let metadata = table.metadata.map(|metadata| self.text(metadata, row)).transpose()?.flatten();
+        let beside = table.content.ids.filter(|_| matches!(content, Content::Text(_)));
+        let ids = beside.map(|ids| self.cell(ids, row)).transpose()?.filter(present);
+        let metadata = metadata.map(str::to_owned);
+        Ok((content, Row { batch: self.clone(), row, weight, id, metadata, ids }))
+    }
+
+    /// A row as a JSON object, whatever it holds.
+    pub fn object(&self, row: usize) -> Result<String, String> {
+        self.patched(row, &Patch::default())
+    }
+
+    /// A row with `patch` applied, as a JSON object whose members are the columns in their order.
+    fn patched(&self, row: usize, patch: &Patch) -> Result<String, String> {
+        let table = &self.table;
+        let mut members = Vec::with_capacity(table.columns.len() + 2);
+        let mut add = |name: &str, json: &str| members.push(format!("{}:{json}", quoted(name)));
+        for column in 0..table.columns.len() {
+            let json = match column {
+                _ if Some(column) == table.content.text => self.text_member(column, row, patch)?,
+                _ if Some(column) == table.content.ids => match patch.ids {
+                    Member::Keep => Some(self.cell(column, row)?),
+                    Member::Set(ids) => Some(array(ids)),
+                    Member::Remove => None,
+                },
+                _ if Some(column) == table.metadata && patch.metadata != Member::Keep => None,
+                _ if Some(column) == table.metadata => {
+                    // A string of JSON was an object before it went into a column.
+                    let text = self.text(column, row)?;
+                    let raw = text.filter(|text| {
+                        serde_json::from_str::<&RawValue>(text).is_ok() && !text.contains(['\n', '\r'])
+                    });
+                    Some(raw.map_or_else(|| self.cell(column, row), |raw| Ok(raw.to_owned()))?)
+                }
+                _ => Some(self.cell(column, row)?),
+            };
+            if let Some(json) = json {
+                add(self.name(column), &json);
+            }
+        }
+        if let (None, Member::Set(ids)) = (table.content.ids, patch.ids) {
+            add(IDS, &array(ids));
+        }
+        if let Member::Set(metadata) = patch.metadata {
+            add(METADATA, metadata);
+        }
+        Ok(format!("{{{}}}", members.join(",")))
+    }
+
+    fn text_member(&self, column: usize, row: usize, patch: &Patch) -> Result<Option<String>, String> {
+        Ok(match (patch.text, self.text(column, row)) {
+            (Member::Remove, _) => None,
+            (Member::Set(edits), Ok(text)) => {
+                let text = text.ok_or("the row has no text to edit")?;
+                Some(quoted(&splice(text, edits)?))
+            }
+            // A text that is not valid is shown in hexadecimal.
+            (Member::Keep, _) | (_, Err(_)) => Some(self.cell(column, row)?),
+        })
+    }
+}
+
+impl Row {
+    pub fn id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
+
+    pub fn metadata(&self) -> Option<&str> {
+        self.metadata.as_deref()
+    }
+
+    pub fn ids(&self) -> Option<&str> {
+        self.ids.as_deref()
+    }
+
+    pub fn weight(&self) -> usize {
+        self.weight
+    }
+
+    /// The string in the column `name`, where there is such a column.
+    pub fn string(&self, name: &str) -> Result<Option<String>, String> {
+        let Some(column) = self.batch.table.position(name) else { return Ok(None) };
+        let json = self.batch.cell(column, self.row)?;
+        let expected = |_| format!("column `{name}`: expected a string");
+        serde_json::from_str::<Option<String>>(&json).map_err(expected)
+    }
+
+    /// The row with `patch` applied, as a JSON object.
+    pub fn patched(&self, patch: &Patch) -> Result<Vec<u8>, String> {
+        self.batch.patched(self.row, patch).map(String::into_bytes)
+    }
+}
+
+impl std::fmt::Debug for Row {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "row {} of a batch of {}", self.row, self.batch.table.path.display())
+    }
+}
+
+fn array(ids: &[u32]) -> String {
+    serde_json::to_string(ids).expect("integers always have a JSON form")
+}
