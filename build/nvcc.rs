@@ -15,7 +15,7 @@ use crate::{FOLDER, Module, Result, files, write};
 const DEFAULT_ARCHITECTURES: &str = "80,86,89,90a";
 
 /// Variables that say where nvcc is or what it makes.
-const VARIABLES: [&str; 7] = [
+const VARIABLES: [&str; 8] = [
     "NVCC",
     "CUDA_HOME",
     "CUDA_PATH",
@@ -23,7 +23,11 @@ const VARIABLES: [&str; 7] = [
     "TOEDIT_CUDA_PYTHON",
     "TOEDIT_CUDA_ARCHS",
     "TOEDIT_CUDA_STRICT",
+    CACHE,
 ];
+
+/// Names a folder in which fatbins are kept, for builds of several profiles and features to share.
+const CACHE: &str = "TOEDIT_CUDA_CACHE";
 
 /// The oldest release whose fatbins are compressed for size.
 const OLDEST: (u32, u32) = (12, 8);
@@ -39,13 +43,16 @@ struct Compiler {
 pub fn compile(modules: &[Module], out: &Path) -> Result<Vec<PathBuf>> {
     VARIABLES.iter().for_each(|name| println!("cargo::rerun-if-env-changed={name}"));
     let compiler = Compiler::find()?;
+    let cache = env::var_os(CACHE).filter(|folder| !folder.is_empty()).map(PathBuf::from);
+    let folder = cache.as_deref().unwrap_or(out);
+    fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     let next = AtomicUsize::new(0);
     let results = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for _ in 0..jobs() {
             scope.spawn(|| {
                 while let Some((index, module)) = take(&next, modules) {
-                    let result = compiler.fatbin(module, out);
+                    let result = compiler.fatbin(module, folder);
                     results.lock().expect("no thread panics").push((index, result));
                 }
             });
@@ -94,13 +101,13 @@ impl Compiler {
     }
 
     /// The module's fatbin, and what ptxas says of the resources that its kernels take.
-    fn fatbin(&self, module: &Module, out: &Path) -> Result<(PathBuf, String)> {
+    fn fatbin(&self, module: &Module, folder: &Path) -> Result<(PathBuf, String)> {
         let mut hasher = DefaultHasher::new();
         (self.hash, bytes(&module.path)?).hash(&mut hasher);
-        let fatbin = out.join(format!("{}-{:016x}.fatbin", module.name, hasher.finish()));
+        let fatbin = folder.join(format!("{}-{:016x}.fatbin", module.name, hasher.finish()));
         let resources = fatbin.with_extension("txt");
         if !fatbin.is_file() || !resources.is_file() {
-            let unfinished = fatbin.with_extension("part");
+            let unfinished = fatbin.with_extension(format!("{}.part", std::process::id()));
             let mut command = Command::new(&self.nvcc);
             command.args(&self.flags).arg("-o").arg(&unfinished).arg(&module.path);
             let output = run(&mut command)?;

@@ -171,7 +171,11 @@ pub const fn panel_len<E: Element>(k: usize) -> usize {
 pub(crate) fn round<E: Element>(values: &[f32], out: &mut [E]) {
     vectorize(
         #[inline(always)]
-        || out.iter_mut().zip(values).for_each(|(out, value)| *out = E::from_f32(*value)),
+        || {
+            for (out, value) in out.iter_mut().zip(values) {
+                *out = E::from_f32(*value);
+            }
+        },
     );
 }
 

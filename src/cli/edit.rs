@@ -1,19 +1,20 @@
 //! `toedit edit`: the method, from records to records.
 
-use std::collections::BTreeMap;
+use std::ops::AddAssign;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 
-use super::args::{EditArgs, EmitArg, RuleArgs, SamplerArg, SamplerArgs, ShardArg, StrategyArg};
+use super::args::{EditArgs, EmitArg, OnErrorArg, RuleArgs, SamplerArg, SamplerArgs, ShardArg, StrategyArg};
 use super::diff::Diff;
-use super::pipeline::{Job, Pipeline, name_record};
+use super::pipeline::{Entry, Job, Pipeline, name_record, refuse};
 use super::progress::{Mode, Progress};
 use super::session::{Session, SessionCard};
 use super::signals::Interrupt;
-use super::summary::{self, Tally, Timing};
+use super::summary::{self, DocumentCounts, Outcome, Tally, Timing};
 use super::{estimate, print};
 use crate::data::{Document, Documents, Inputs, Member, OutputWriter, Outputs, Patch, Payload};
-use crate::data::{ReadOptions, Shard, TextEdit, stream_key};
+use crate::data::{ReadOptions, Refused, Settings, Shard, TextEdit, Written, stream_key};
 use crate::edit::config::DEFAULT_TOP_K;
 use crate::edit::text::{AlignedText, token_edit};
 use crate::edit::{
@@ -49,6 +50,20 @@ impl Output {
     }
 }
 
+/// Sums over documents, kept with the output.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Totals {
+    documents: DocumentCounts,
+    tokens: Counts,
+}
+
+impl AddAssign<&Self> for Totals {
+    fn add_assign(&mut self, other: &Self) {
+        self.documents += &other.documents;
+        self.tokens += other.tokens;
+    }
+}
+
 /// The summary file.
 #[derive(Serialize)]
 struct Summary<'a> {
@@ -57,11 +72,10 @@ struct Summary<'a> {
     #[serde(flatten)]
     session: SessionCard,
     edit: &'a EditConfig,
-    documents: u64,
     #[serde(flatten)]
     counts: Counts,
-    truncated: u64,
-    passed_through: &'a BTreeMap<&'static str, u64>,
+    #[serde(flatten)]
+    outcome: Outcome,
     #[serde(flatten)]
     timing: Timing,
 }
@@ -91,14 +105,18 @@ pub fn run(args: &EditArgs) -> Result<u8> {
         return session.pool.install(|| estimate::run(&run, &editor, documents, &progress));
     }
     let sink = match (args.form.diff, outputs) {
-        (Some(limit), _) => Sink::Diff(Diff::new(limit)),
-        (None, Some(outputs)) => Sink::Write(Box::new(outputs.writer(args.output.overwrite))),
+        (Some(limit), _) => Sink::Diff(Diff::new(limit), Box::default()),
+        (None, Some(outputs)) => Sink::Write(Box::new(run.writer(outputs)?)),
         (None, None) => unreachable!("`check` asks for an output"),
     };
-    let (tally, counts) = session.pool.install(|| run.edit(&editor, documents, sink, &progress))?;
+    let was_done = sink.is_done();
+    let documents = sink.rest(documents);
+    let (tally, written) = session.pool.install(|| run.edit(&editor, documents, sink, &progress))?;
     progress.finish();
-    run.report(&tally, counts)?;
-    Ok(tally.exit_status())
+    let outcome = Outcome::new(&written.counts.documents, &written, was_done);
+    let status = outcome.exit_status();
+    run.report(&tally, written.counts.tokens, outcome)?;
+    Ok(status)
 }
 
 /// Where documents go, checked; none where nothing is written.
@@ -112,7 +130,7 @@ fn plan(args: &EditArgs, inputs: &Inputs, shard: Option<Shard>) -> Result<Option
         };
         let outputs = outputs.insert(planned);
         args.form.check_outputs(outputs)?;
-        outputs.check(args.output.overwrite)?;
+        outputs.check(args.commit.begin(&args.output))?;
     }
     if !args.form.dry_run {
         summary::check(args.output.summary.as_deref(), inputs, outputs.as_ref())?;
@@ -122,8 +140,30 @@ fn plan(args: &EditArgs, inputs: &Inputs, shard: Option<Shard>) -> Result<Option
 
 /// Where edited documents go.
 enum Sink {
-    Write(Box<OutputWriter>),
-    Diff(Diff),
+    Write(Box<OutputWriter<Totals>>),
+    /// With sums of what was shown, or could have been.
+    Diff(Diff, Box<Written<Totals>>),
+}
+
+impl Sink {
+    fn is_done(&self) -> bool {
+        matches!(self, Self::Write(writer) if writer.is_done())
+    }
+
+    /// What is left to be read.
+    fn rest(&self, documents: Documents) -> Documents {
+        match self {
+            Self::Write(writer) => documents.with_plan(writer.read_plan()),
+            Self::Diff(..) => documents,
+        }
+    }
+
+    fn finish(self) -> Result<Written<Totals>> {
+        match self {
+            Self::Write(writer) => writer.finish(),
+            Self::Diff(_, written) => Ok(*written),
+        }
+    }
 }
 
 /// What the stages share.
@@ -142,37 +182,76 @@ impl Run<'_> {
         documents: Documents,
         mut sink: Sink,
         progress: &Progress,
-    ) -> Result<(Tally, Counts)> {
+    ) -> Result<(Tally, Written<Totals>)> {
         let read = documents.progress();
-        let (mut tally, mut counts) = (Tally::default(), Counts::default());
+        let mut tally = Tally::default();
         Pipeline {
             interrupt: self.interrupt,
+            on_error: self.args.commit.on_error,
             chunk_tokens: self.session.chunk_tokens(),
-            prepare: |document| prepare(self.session, document),
+            prepare: |document: &Document| prepare(self.session, document),
             work: |jobs| {
                 tally.begin_batch();
                 let outputs = self.edit_chunk(editor, jobs)?;
                 tally.end_batch();
                 for output in &outputs {
-                    tally.count(&self.session.sequence(&output.job), &self.session.score.windows);
-                    counts += output.edited.counts;
-                    if matches!(output.job.extra, Layout::Unaligned) {
-                        *tally.passed_through.entry(UNALIGNED).or_default() += 1;
-                    }
+                    tally.done += &self.documents(output);
                 }
-                progress.update(tally.documents, tally.tokens, read.read());
+                progress.update(tally.done.documents, tally.done.tokens, read.read());
                 Ok(outputs)
             },
-            write: |output: Output| match &mut sink {
-                Sink::Write(writer) => self.write(writer, &output),
-                Sink::Diff(diff) => diff.show(&output.job.document, &output.edited, &output.token_edits),
+            write: |entry: Entry<Output>| match entry {
+                Entry::Done(output) => self.write(&mut sink, &output),
+                Entry::Refused(refused) => self.refuse(&mut sink, &refused),
             },
         }
         .run(documents)?;
-        if let Sink::Write(writer) = sink {
-            writer.finish()?;
+        Ok((tally, sink.finish()?))
+    }
+
+    /// Begins to write.
+    fn writer(&self, outputs: Outputs) -> Result<OutputWriter<Totals>> {
+        let Self { args, session, .. } = self;
+        let mut settings = session.settings("edit")?;
+        settings.extend(self.settings());
+        let read = args.input.read_options();
+        outputs.writer(args.commit.write_config(&args.output, &read, settings))
+    }
+
+    /// What of the method and its form the output depends on.
+    fn settings(&self) -> Settings {
+        let (form, config) = (&self.args.form, json!(self.config));
+        let mut settings = config.as_object().cloned().unwrap_or_default();
+        settings.insert("emit".to_owned(), form.emit.name().into());
+        settings.insert("provenance".to_owned(), form.provenance.into());
+        settings.insert("metadata".to_owned(), (!form.no_metadata).into());
+        settings
+    }
+
+    /// A document in numbers.
+    fn documents(&self, output: &Output) -> DocumentCounts {
+        let sequence = self.session.sequence(&output.job);
+        let mut documents = DocumentCounts::of(&sequence, &self.session.score.windows);
+        if matches!(output.job.extra, Layout::Unaligned) {
+            documents.passed_through.insert(UNALIGNED.to_owned(), 1);
         }
-        Ok((tally, counts))
+        documents
+    }
+
+    /// Deals with a record that cannot be used.
+    fn refuse(&self, sink: &mut Sink, refused: &Refused) -> Result<()> {
+        let totals = Totals { documents: DocumentCounts::refused(), ..Totals::default() };
+        match sink {
+            Sink::Write(writer) => refuse(self.args.commit.on_error, writer, refused, &totals),
+            Sink::Diff(_, written) => {
+                written.counts += &totals;
+                match self.args.commit.on_error {
+                    OnErrorArg::Pass => written.records.passed += 1,
+                    _ => written.records.set_aside += 1,
+                }
+                Ok(())
+            }
+        }
     }
 
     /// Takes a chunk through the model.
@@ -235,8 +314,16 @@ impl Run<'_> {
         Ok(Output { job, edited, text_edits, token_edits })
     }
 
-    fn write(&self, writer: &mut OutputWriter, output: &Output) -> Result<()> {
+    fn write(&self, sink: &mut Sink, output: &Output) -> Result<()> {
         let Output { job, edited, .. } = output;
+        let totals = Totals { documents: self.documents(output), tokens: edited.counts };
+        let writer = match sink {
+            Sink::Write(writer) => writer,
+            Sink::Diff(diff, written) => {
+                written.counts += &totals;
+                return diff.show(&job.document, edited, &output.token_edits);
+            }
+        };
         let form = &self.args.form;
         let is_text = job.document.text().is_some();
         let wants_ids = if is_text { form.emit != EmitArg::Text } else { !edited.changes.is_empty() };
@@ -251,7 +338,7 @@ impl Run<'_> {
             ids: ids.as_deref().map_or(Member::Keep, Member::Set),
             metadata: metadata.as_deref().map_or(Member::Remove, Member::Set),
         };
-        writer.write(&job.document, &patch)
+        writer.write(&job.document, &patch, &totals)
     }
 
     fn metadata(&self, output: &Output) -> Result<Option<String>> {
@@ -265,18 +352,16 @@ impl Run<'_> {
     }
 
     /// The summary: on standard output after a diff, else on standard error; and in its file.
-    fn report(&self, tally: &Tally, counts: Counts) -> Result<()> {
+    fn report(&self, tally: &Tally, counts: Counts, outcome: Outcome) -> Result<()> {
         let timing = tally.timing(self.session.load_seconds);
-        let text = format!("{}{}{}", tally.text(), timing.text(), describe(&counts));
+        let text = format!("{}{}{}", outcome.text(), timing.text(), describe(&counts));
         let summary = Summary {
             command: "edit",
             version: env!("CARGO_PKG_VERSION"),
             session: self.session.card(),
             edit: self.config,
-            documents: tally.documents,
             counts,
-            truncated: tally.truncated,
-            passed_through: &tally.passed_through,
+            outcome,
             timing,
         };
         let path = self.args.output.summary.as_deref();
@@ -289,13 +374,13 @@ impl Run<'_> {
 }
 
 /// Encodes a document and finds its tokens' bytes.
-pub(super) fn prepare(session: &Session, document: Document) -> Result<Job<Layout>> {
-    let ids = session.encode(&document)?;
-    let extra = match (document.text(), &session.tokenizer) {
+pub(super) fn prepare(session: &Session, document: &Document) -> Result<(Vec<u32>, Layout)> {
+    let ids = session.encode(document)?;
+    let layout = match (document.text(), &session.tokenizer) {
         (Some(text), Some(tokenizer)) => tokenizer.align(text, &ids).map_or(Layout::Unaligned, Layout::Text),
         _ => Layout::Ids,
     };
-    Ok(Job { document, ids, extra })
+    Ok((ids, layout))
 }
 
 /// The counts that are not zero; eligible and changed always, changed last.

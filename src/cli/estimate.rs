@@ -2,8 +2,9 @@
 
 use std::time::Instant;
 
+use super::args::OnErrorArg;
 use super::edit::{Layout, Run, describe, prepare};
-use super::pipeline::{Arrivals, Job};
+use super::pipeline::{Arrivals, Entry, Job, enter};
 use super::print;
 use super::progress::Progress;
 use super::session::Session;
@@ -18,12 +19,21 @@ const SAMPLE_BATCHES: usize = 2;
 /// Counts and estimates; prints both.
 pub fn run(run: &Run, editor: &Editor, documents: Documents, progress: &Progress) -> Result<u8> {
     let bytes = documents.progress();
-    let (mut count, mut tokens, mut computed, mut unaligned) = (0u64, 0u64, 0u64, 0u64);
+    let (mut count, mut tokens, mut computed, mut unaligned, mut unusable) = (0u64, 0u64, 0u64, 0u64, 0u64);
     let mut sample = Vec::new();
     let mut sample_tokens = 0;
-    for document in Arrivals::new(documents, run.interrupt) {
-        let job = prepare(run.session, document?)?;
+    for record in Arrivals::new(documents, run.interrupt) {
         count += 1;
+        let job = match enter(record?, &|document| prepare(run.session, document))? {
+            Entry::Done(job) => job,
+            Entry::Refused(refused) if run.args.commit.on_error == OnErrorArg::Stop => {
+                return Err(refused.error());
+            }
+            Entry::Refused(_) => {
+                unusable += 1;
+                continue;
+            }
+        };
         tokens += job.ids.len() as u64;
         computed += window_tokens(run.session, &job);
         unaligned += u64::from(matches!(job.extra, Layout::Unaligned));
@@ -36,6 +46,9 @@ pub fn run(run: &Run, editor: &Editor, documents: Documents, progress: &Progress
     progress.finish();
     let counts = documents_and_tokens(count, tokens);
     print(format!("{counts}, {computed} with the overlap of windows\n").as_bytes())?;
+    if unusable > 0 {
+        print(format!("{} cannot be used\n", counted(unusable, "record")).as_bytes())?;
+    }
     if unaligned > 0 {
         print(format!("{} would be passed through\n", counted(unaligned, "document")).as_bytes())?;
     }

@@ -6,17 +6,15 @@
 //! then the mean over the batches, each with equal weight however many tokens it has, and e to its power. The last
 //! batch may be smaller; one without a scored token does not count.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 
-use super::args::{EvalArgs, Measure, PerplexityArgs, WindowArgs};
-use super::pipeline::{Job, Pipeline};
+use super::args::{EvalArgs, Measure, OnErrorArg, PerplexityArgs, WindowArgs};
+use super::pipeline::{Entry, Job, Pipeline};
 use super::progress::{Mode, Progress};
 use super::score::Totals;
 use super::session::{Session, SessionCard};
 use super::signals::Interrupt;
-use super::summary::{self, Tally, Timing};
+use super::summary::{self, DocumentCounts, Tally, Timing};
 use crate::Result;
 use crate::data::{Document, Documents, Inputs};
 use crate::model::{Config, folder};
@@ -32,11 +30,10 @@ struct Summary<'a> {
     version: &'static str,
     #[serde(flatten)]
     session: SessionCard,
-    documents: u64,
-    tokens: u64,
+    #[serde(flatten)]
+    documents: &'a DocumentCounts,
     scored: u64,
     windows: u64,
-    truncated: u64,
     nll: f64,
     /// By the mean that was asked for; null where nothing is scored.
     perplexity: Option<f64>,
@@ -45,7 +42,6 @@ struct Summary<'a> {
     /// Documents of a batch and their number, where the mean is over batches.
     batch_size: Option<usize>,
     batches: Option<u64>,
-    passed_through: &'a BTreeMap<&'static str, u64>,
     #[serde(flatten)]
     timing: Timing,
 }
@@ -72,7 +68,7 @@ fn perplexity(args: &PerplexityArgs) -> Result<u8> {
     session.pool.install(|| figures.measure(&session, &progress, &interrupt, documents))?;
     progress.finish();
     report(args, &session, &figures)?;
-    Ok(figures.tally.exit_status())
+    Ok(0)
 }
 
 /// The windows that were asked for; for the mean over batches one, of the paper's length where none is given.
@@ -112,24 +108,22 @@ impl Figures {
         let read = documents.progress();
         Pipeline {
             interrupt,
+            on_error: OnErrorArg::Stop,
             chunk_tokens: session.chunk_tokens(),
-            prepare: |document: Document| {
-                let ids = session.encode(&document)?;
-                Ok(Job { document, ids, extra: () })
-            },
+            prepare: |document: &Document| Ok((session.encode(document)?, ())),
             work: |jobs: Vec<Job<()>>| {
                 self.tally.begin_batch();
                 let scores = session.score_jobs(&scorer, &jobs)?;
                 self.tally.end_batch();
                 for (job, scores) in jobs.iter().zip(&scores) {
-                    self.tally.count(&session.sequence(job), &session.score.windows);
+                    self.tally.done += &DocumentCounts::of(&session.sequence(job), &session.score.windows);
                     self.totals.add(scores);
                     self.batches.add(scores);
                 }
-                progress.update(self.tally.documents, self.tally.tokens, read.read());
+                progress.update(self.tally.done.documents, self.tally.done.tokens, read.read());
                 Ok(jobs)
             },
-            write: |_: Job<()>| Ok(()),
+            write: |_: Entry<Job<()>>| Ok(()),
         }
         .run(documents)?;
         self.batches.close();
@@ -181,7 +175,7 @@ fn report(args: &PerplexityArgs, session: &Session, figures: &Figures) -> Result
     let perplexity = if batch_mean { batches.perplexity() } else { totals.perplexity() };
     let figure = perplexity.map_or("none".to_owned(), |value| format!("{value:.4}"));
     let mut text =
-        format!("{}{}, {} scored, perplexity {figure}", tally.text(), timing.text(), totals.scored);
+        format!("{}{}, {} scored, perplexity {figure}", tally.done.text(), timing.text(), totals.scored);
     if batch_mean {
         text += &format!(" as a mean over batches of {}", batches.size);
     }
@@ -189,18 +183,15 @@ fn report(args: &PerplexityArgs, session: &Session, figures: &Figures) -> Result
         command: "eval perplexity",
         version: env!("CARGO_PKG_VERSION"),
         session: session.card(),
-        documents: tally.documents,
-        tokens: tally.tokens,
+        documents: &tally.done,
         scored: totals.scored,
         windows: totals.windows,
-        truncated: tally.truncated,
         nll: totals.nll,
         perplexity,
         token_weighted_perplexity: totals.perplexity(),
         batch_mean,
         batch_size: batch_mean.then_some(batches.size),
         batches: batch_mean.then_some(batches.count),
-        passed_through: &tally.passed_through,
         timing,
     };
     summary::report(&args.common, args.output.summary.as_deref(), &text, &summary)

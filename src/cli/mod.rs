@@ -19,6 +19,7 @@ mod signals;
 mod summary;
 mod tokenize;
 mod train;
+mod verify;
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, Write, stderr, stdout};
@@ -30,7 +31,7 @@ use crate::data::STANDARD_OUTPUT;
 use crate::{Error, Result};
 use args::{
     CommonArgs, EditArgs, EvalArgs, InfoArgs, LogFormat, Measure, RevertArgs, ScoreArgs, TokenizeArgs,
-    TrainArgs,
+    TrainArgs, VerifyArgs,
 };
 use completions::CompletionsArgs;
 
@@ -54,6 +55,8 @@ enum Command {
     Train(Box<TrainArgs>),
     /// Measures of a model
     Eval(EvalArgs),
+    /// Whether outputs are complete and what their manifests say
+    Verify(VerifyArgs),
     /// The original, from edited text and provenance
     Revert(Box<RevertArgs>),
     /// Memory-mapped token shards, to train on
@@ -71,6 +74,7 @@ impl Command {
             Self::Edit(args) => Some(&args.common),
             Self::Train(args) => Some(&args.common),
             Self::Eval(EvalArgs { measure: Measure::Perplexity(args) }) => Some(&args.common),
+            Self::Verify(args) => Some(&args.common),
             Self::Revert(args) => Some(&args.common),
             Self::Tokenize(args) => Some(&args.common),
             Self::Info(args) => Some(&args.common),
@@ -84,6 +88,7 @@ impl Command {
             Self::Edit(args) => edit::run(args),
             Self::Train(args) => train::run(args),
             Self::Eval(args) => eval::run(args),
+            Self::Verify(args) => verify::run(args),
             Self::Revert(args) => revert::run(args),
             Self::Tokenize(args) => tokenize::run(args),
             Self::Info(args) => info::run(args),

@@ -7,8 +7,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use super::args::OnErrorArg;
 use super::signals::Interrupt;
-use crate::data::{Document, Documents};
+use crate::data::{Arrival, Counts, Document, Documents, OutputWriter, Refused};
 use crate::{Error, Result};
 
 /// Chunks that may wait between two stages.
@@ -22,10 +23,10 @@ const ARRIVED: usize = 2;
 /// How often a run that waits for input looks whether it was asked to stop.
 const POLL: Duration = Duration::from_millis(50);
 
-/// Documents as they are read by a thread of their own, and [`Error::Stopped`] as soon as a signal asks for it. That
+/// Records as they are read by a thread of their own, and [`Error::Stopped`] as soon as a signal asks for it. That
 /// thread is left behind then: a read from a pipe that stays open cannot be called off.
 pub struct Arrivals<'a> {
-    documents: Receiver<Result<Document>>,
+    records: Receiver<Result<Arrival>>,
     reader: Option<JoinHandle<()>>,
     interrupt: &'a Interrupt,
     /// Set where nobody wants more.
@@ -37,14 +38,22 @@ impl<'a> Arrivals<'a> {
     pub fn new(documents: Documents, interrupt: &'a Interrupt) -> Self {
         let (sender, receiver) = sync_channel(ARRIVED);
         let read = move || {
-            for document in documents {
-                if sender.send(document).is_err() {
+            for record in documents.arrivals() {
+                if sender.send(record).is_err() {
                     // The run has failed.
                     break;
                 }
             }
         };
-        Self { documents: receiver, reader: Some(thread::spawn(read)), interrupt, stop: Arc::default() }
+        Self { records: receiver, reader: Some(thread::spawn(read)), interrupt, stop: Arc::default() }
+    }
+
+    /// The documents; a record that is none is an error.
+    pub fn documents(self) -> impl Iterator<Item = Result<Document>> {
+        self.map(|arrival| match arrival? {
+            Arrival::Document(document) => Ok(document),
+            Arrival::Refused(refused) => Err(refused.error()),
+        })
     }
 
     /// What to set so that the documents end within moments, even while the next one is waited for.
@@ -54,7 +63,7 @@ impl<'a> Arrivals<'a> {
 }
 
 impl Iterator for Arrivals<'_> {
-    type Item = Result<Document>;
+    type Item = Result<Arrival>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
@@ -64,8 +73,8 @@ impl Iterator for Arrivals<'_> {
             if self.stop.load(Ordering::Relaxed) {
                 return None;
             }
-            match self.documents.recv_timeout(POLL) {
-                Ok(document) => return Some(document),
+            match self.records.recv_timeout(POLL) {
+                Ok(record) => return Some(record),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     // A reader that panicked has not come to the end of the input.
@@ -87,13 +96,23 @@ pub struct Job<T> {
     pub extra: T,
 }
 
+/// A record among others, in its place.
+pub enum Entry<T> {
+    /// A document, as far as it has come.
+    Done(T),
+    /// A record that cannot be used.
+    Refused(Refused),
+}
+
 /// The stages of a run.
 pub struct Pipeline<'a, Prepare, Work, Write> {
     /// Ends the run while it waits for input; the model looks for itself.
     pub interrupt: &'a Interrupt,
-    /// Makes a job of a document, on the reading thread.
+    /// What becomes of records that cannot be used: with `stop`, `write` sees none.
+    pub on_error: OnErrorArg,
+    /// Finds a document's tokens, and what else the command needs, on the reading thread.
     pub prepare: Prepare,
-    /// Takes a chunk of jobs through the model, on the calling thread.
+    /// Takes a chunk of jobs through the model, on the calling thread: a result for each.
     pub work: Work,
     /// Takes a result, in order, on the writing thread.
     pub write: Write,
@@ -105,25 +124,31 @@ impl<Prepare, Work, Write> Pipeline<'_, Prepare, Work, Write> {
     /// Runs all documents through the stages. The first error ends the run.
     ///
     /// # Errors
-    /// Whatever a stage returns; [`Error::Stopped`]; [`Error::Lost`] if fewer documents come out than went in.
+    /// Whatever a stage returns; [`Error::Stopped`]; [`Error::Lost`] if fewer records come out than went in.
     pub fn run<T, R>(self, documents: Documents) -> Result<()>
     where
         T: Send,
         R: Send,
-        Prepare: Fn(Document) -> Result<Job<T>> + Send,
+        Prepare: Fn(&Document) -> Result<(Vec<u32>, T)> + Send,
         Work: FnMut(Vec<Job<T>>) -> Result<Vec<R>>,
-        Write: FnMut(R) -> Result<()> + Send,
+        Write: FnMut(Entry<R>) -> Result<()> + Send,
     {
-        let Self { interrupt, prepare, mut work, mut write, chunk_tokens } = self;
+        let Self { interrupt, on_error, prepare, mut work, mut write, chunk_tokens } = self;
         let documents = Arrivals::new(documents, interrupt);
         let stop = documents.stop();
         let failed = stop.clone();
         thread::scope(|scope| {
             let (jobs, incoming) = sync_channel(WAITING);
-            let (results, outgoing) = sync_channel::<Vec<R>>(WAITING);
-            let reader = scope.spawn(move || read(documents, &prepare, chunk_tokens, &jobs));
+            let (results, outgoing) = sync_channel::<Vec<Entry<R>>>(WAITING);
+            let reader = scope.spawn(move || {
+                let mut chunks = Chunks { entries: Vec::new(), tokens: 0, bytes: 0, chunk_tokens, jobs };
+                read(documents, &prepare, on_error, &mut chunks)
+            });
             let writer = scope.spawn(move || {
-                let count = |written, result| write(result).map(|()| written + 1);
+                let count = |written, entry| match entry {
+                    Entry::Refused(refused) if on_error == OnErrorArg::Stop => Err(refused.error()),
+                    entry => write(entry).map(|()| written + 1),
+                };
                 let written = outgoing.into_iter().flatten().try_fold(0, count);
                 failed.fetch_or(written.is_err(), Ordering::Relaxed);
                 written
@@ -143,53 +168,123 @@ impl<Prepare, Work, Write> Pipeline<'_, Prepare, Work, Write> {
 
 /// Chunks from the reader through `work` to the writer, until either ends.
 fn pump<T, R>(
-    incoming: &Receiver<Result<Vec<Job<T>>>>,
+    incoming: &Receiver<Result<Vec<Entry<Job<T>>>>>,
     work: &mut impl FnMut(Vec<Job<T>>) -> Result<Vec<R>>,
-    results: SyncSender<Vec<R>>,
+    results: SyncSender<Vec<Entry<R>>>,
 ) -> Result<()> {
     for chunk in incoming {
-        if results.send(work(chunk?)?).is_err() {
+        let (mut jobs, mut places) = (Vec::new(), Vec::new());
+        for entry in chunk? {
+            places.push(match entry {
+                Entry::Done(job) => {
+                    jobs.push(job);
+                    None
+                }
+                Entry::Refused(refused) => Some(refused),
+            });
+        }
+        let mut done = if jobs.is_empty() { Vec::new() } else { work(jobs)? }.into_iter();
+        let entry = |refused| match refused {
+            Some(refused) => Some(Entry::Refused(refused)),
+            None => done.next().map(Entry::Done),
+        };
+        if results.send(places.into_iter().filter_map(entry).collect()).is_err() {
             break;
         }
     }
     Ok(())
 }
 
-/// Sends the documents in chunks, or the first error, and gives their number.
-fn read<T>(
-    documents: impl Iterator<Item = Result<Document>>,
-    prepare: &impl Fn(Document) -> Result<Job<T>>,
+/// A chunk in the making, and where it goes.
+struct Chunks<T> {
+    entries: Vec<Entry<Job<T>>>,
+    tokens: usize,
+    bytes: usize,
     chunk_tokens: usize,
-    jobs: &SyncSender<Result<Vec<Job<T>>>>,
+    jobs: SyncSender<Result<Vec<Entry<Job<T>>>>>,
+}
+
+impl<T> Chunks<T> {
+    /// Adds a record; false where the run has failed and nobody takes more.
+    fn push(&mut self, entry: Entry<Job<T>>) -> bool {
+        let (tokens, bytes) = match &entry {
+            Entry::Done(job) => (job.ids.len(), job.document.bytes()),
+            Entry::Refused(refused) => (0, refused.raw().len()),
+        };
+        let is_full = self.tokens + tokens > self.chunk_tokens
+            || self.bytes + bytes > MAX_BYTES
+            || self.entries.len() == MAX_DOCUMENTS;
+        if is_full && !self.send() {
+            return false;
+        }
+        self.tokens += tokens;
+        self.bytes += bytes;
+        self.entries.push(entry);
+        true
+    }
+
+    /// Sends what there is; false where nobody takes it.
+    fn send(&mut self) -> bool {
+        (self.tokens, self.bytes) = (0, 0);
+        let entries = std::mem::take(&mut self.entries);
+        entries.is_empty() || self.jobs.send(Ok(entries)).is_ok()
+    }
+}
+
+/// Sends the records in chunks, or the first error, and gives their number.
+fn read<T>(
+    records: impl Iterator<Item = Result<Arrival>>,
+    prepare: &impl Fn(&Document) -> Result<(Vec<u32>, T)>,
+    on_error: OnErrorArg,
+    chunks: &mut Chunks<T>,
 ) -> u64 {
-    let (mut chunk, mut tokens, mut bytes, mut count) = (Vec::new(), 0, 0, 0);
-    for document in documents {
-        let job = match document.and_then(prepare) {
-            Ok(job) => job,
+    let mut count = 0;
+    for record in records {
+        let entry = match record.and_then(|record| enter(record, prepare)) {
+            Ok(entry) => entry,
             Err(error) => {
-                let _ = jobs.send(Err(error));
+                let _ = chunks.send() && chunks.jobs.send(Err(error)).is_ok();
                 return count;
             }
         };
-        let full = tokens + job.ids.len() > chunk_tokens
-            || bytes + job.document.bytes() > MAX_BYTES
-            || chunk.len() == MAX_DOCUMENTS;
-        if full && !chunk.is_empty() {
-            // The receiver is gone where the run has failed: nothing is left to do.
-            if jobs.send(Ok(std::mem::take(&mut chunk))).is_err() {
-                return count;
-            }
-            (tokens, bytes) = (0, 0);
-        }
         count += 1;
-        tokens += job.ids.len();
-        bytes += job.document.bytes();
-        chunk.push(job);
+        let is_last = on_error == OnErrorArg::Stop && matches!(entry, Entry::Refused(_));
+        if !chunks.push(entry) || is_last {
+            break;
+        }
     }
-    if !chunk.is_empty() {
-        let _ = jobs.send(Ok(chunk));
-    }
+    chunks.send();
     count
+}
+
+/// Makes a job of a document. What concerns the record alone makes it one that cannot be used.
+pub fn enter<T>(
+    record: Arrival,
+    prepare: &impl Fn(&Document) -> Result<(Vec<u32>, T)>,
+) -> Result<Entry<Job<T>>> {
+    let document = match record {
+        Arrival::Document(document) => document,
+        Arrival::Refused(refused) => return Ok(Entry::Refused(refused)),
+    };
+    match prepare(&document) {
+        Ok((ids, extra)) => Ok(Entry::Done(Job { document, ids, extra })),
+        Err(error @ Error::Record { .. }) => Ok(Entry::Refused(document.refuse(&error))),
+        Err(error) => Err(error),
+    }
+}
+
+/// Deals with a record that cannot be used as the user has chosen.
+pub fn refuse<C: Counts>(
+    on_error: OnErrorArg,
+    writer: &mut OutputWriter<C>,
+    refused: &Refused,
+    counts: &C,
+) -> Result<()> {
+    match on_error {
+        OnErrorArg::Stop => Err(refused.error()),
+        OnErrorArg::Skip => writer.set_aside(refused, counts),
+        OnErrorArg::Pass => writer.pass(refused, counts),
+    }
 }
 
 /// Names the record where the model names a document of a chunk.

@@ -1,22 +1,44 @@
 //! `toedit revert`: the original, from edited records and their provenance.
 
+use std::ops::AddAssign;
+
+use serde::{Deserialize, Serialize};
+
 use super::args::RevertArgs;
-use super::pipeline::Arrivals;
+use super::pipeline::{Arrivals, refuse};
 use super::progress::{Mode, Progress};
 use super::signals::Interrupt;
-use super::summary::{self, documents_and_tokens};
-use crate::data::{Document, Inputs, Member, OutputWriter, Outputs, Patch, Payload, TextEdit};
+use super::summary::{self, DocumentCounts, Outcome};
+use crate::data::{Arrival, Document, Inputs, Member, OutputWriter, Outputs, Patch, Payload};
+use crate::data::{Settings, TextEdit, WriteConfig};
 use crate::edit::provenance::{revert_ids, revert_text};
 use crate::edit::splice::{Replacement, splice};
 use crate::edit::{Metadata, TokenEdit};
 use crate::{Error, Result};
 
-/// The summary file.
-#[derive(Default, serde::Serialize)]
-struct Summary {
+/// Sums over documents, kept with the output.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Totals {
     documents: u64,
     /// Tokens put back.
     reverted: u64,
+}
+
+impl AddAssign<&Self> for Totals {
+    fn add_assign(&mut self, other: &Self) {
+        self.documents += other.documents;
+        self.reverted += other.reverted;
+    }
+}
+
+/// The summary file.
+#[derive(Serialize)]
+struct Summary {
+    command: &'static str,
+    version: &'static str,
+    reverted: u64,
+    #[serde(flatten)]
+    outcome: Outcome,
 }
 
 /// Runs the command and gives the exit status.
@@ -29,27 +51,71 @@ pub fn run(args: &RevertArgs) -> Result<u8> {
     let inputs = Inputs::expand(std::slice::from_ref(&args.edited))?;
     let output = args.output.output.as_deref().expect("`check` has seen it");
     let outputs = Outputs::plan(&inputs, output, Payload::Documents)?;
-    outputs.check(args.output.overwrite)?;
+    outputs.check(args.commit.begin(&args.output))?;
     summary::check(args.output.summary.as_deref(), &inputs, Some(&outputs))?;
     let documents = inputs.documents(args.read_options())?;
     let progress = Progress::new(Mode::of(&args.common), inputs.total_bytes());
     let bytes = documents.progress();
-    let mut writer = outputs.writer(args.output.overwrite);
-    let mut done = Summary::default();
-    for document in Arrivals::new(documents, &interrupt) {
-        done.reverted += revert(&document?, &mut writer)?;
-        done.documents += 1;
+    let mut writer = outputs.writer(write_config(args))?;
+    let (was_done, documents) = (writer.is_done(), documents.with_plan(writer.read_plan()));
+    let mut done = Totals::default();
+    for record in Arrivals::new(documents, &interrupt) {
+        done += &write(args, record?, &mut writer)?;
         progress.update(done.documents, done.reverted, bytes.read());
     }
-    writer.finish()?;
+    let written = writer.finish()?;
     progress.finish();
-    let text = format!("{} reverted", documents_and_tokens(done.documents, done.reverted));
-    summary::report(&args.common, args.output.summary.as_deref(), &text, &done)?;
-    Ok(0)
+    let Totals { documents, reverted } = written.counts;
+    let counts = DocumentCounts { documents, tokens: reverted, ..DocumentCounts::default() };
+    let outcome = Outcome::new(&counts, &written, was_done);
+    let (text, status) = (format!("{} reverted", outcome.text()), outcome.exit_status());
+    let summary = Summary { command: "revert", version: env!("CARGO_PKG_VERSION"), reverted, outcome };
+    summary::report(&args.common, args.output.summary.as_deref(), &text, &summary)?;
+    Ok(status)
 }
 
-/// Writes the document as it was and gives the number of edits undone.
-fn revert(document: &Document, writer: &mut OutputWriter) -> Result<u64> {
+fn write_config(args: &RevertArgs) -> WriteConfig {
+    let settings = [("command", "revert"), ("version", env!("CARGO_PKG_VERSION"))];
+    let settings = settings.map(|(name, value)| (name.to_owned(), value.into()));
+    args.commit.write_config(&args.output, &args.read_options(), Settings::from_iter(settings))
+}
+
+/// Writes a record as it was, or deals with one that cannot be used, and gives what was done.
+fn write(args: &RevertArgs, record: Arrival, writer: &mut OutputWriter<Totals>) -> Result<Totals> {
+    let refused = match record {
+        Arrival::Refused(refused) => refused,
+        Arrival::Document(document) => match revert(&document) {
+            Ok(original) => return original.write(&document, writer),
+            Err(error) => document.refuse(&error),
+        },
+    };
+    let totals = Totals { documents: 1, reverted: 0 };
+    refuse(args.commit.on_error, writer, &refused, &totals)?;
+    Ok(totals)
+}
+
+/// What to put back into a record.
+struct Original {
+    text: Option<Vec<TextEdit>>,
+    ids: Option<Vec<u32>>,
+    reverted: u64,
+}
+
+impl Original {
+    fn write(&self, document: &Document, writer: &mut OutputWriter<Totals>) -> Result<Totals> {
+        let patch = Patch {
+            text: self.text.as_deref().map_or(Member::Keep, Member::Set),
+            ids: self.ids.as_deref().map_or(Member::Keep, Member::Set),
+            metadata: Member::Remove,
+        };
+        let totals = Totals { documents: 1, reverted: self.reverted };
+        writer.write(document, &patch, &totals)?;
+        Ok(totals)
+    }
+}
+
+/// Undoes a record's edits.
+fn revert(document: &Document) -> Result<Original> {
     let metadata = metadata(document)?;
     let edits = metadata.edits.as_deref().unwrap_or_default();
     let failed = |error: Error| document.error(error.to_string());
@@ -58,13 +124,7 @@ fn revert(document: &Document, writer: &mut OutputWriter) -> Result<u64> {
         Some(edited) => Some(revert_ids(edited, edits).map_err(failed)?),
         None => ids_beside_text(document, &metadata),
     };
-    let patch = Patch {
-        text: text.as_deref().map_or(Member::Keep, Member::Set),
-        ids: ids.as_deref().map_or(Member::Keep, Member::Set),
-        metadata: Member::Remove,
-    };
-    writer.write(document, &patch)?;
-    Ok(edits.len() as u64)
+    Ok(Original { text, ids, reverted: edits.len() as u64 })
 }
 
 /// What to replace in an edited text. After one round of editing these are the edits the other way round, so that the

@@ -1,16 +1,19 @@
 //! `toedit score`: a line of figures per document.
 
-use serde::Serialize;
+use std::ops::AddAssign;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::args::ScoreArgs;
-use super::pipeline::{Job, Pipeline};
+use super::args::{OnErrorArg, ScoreArgs};
+use super::pipeline::{Entry, Job, Pipeline, refuse};
 use super::progress::{Mode, Progress};
 use super::session::{Session, SessionCard};
 use super::signals::Interrupt;
-use super::summary::{self, Tally, Timing};
+use super::summary::{self, DocumentCounts, Outcome, Tally, Timing};
 use crate::Result;
-use crate::data::{Document, Inputs, Outputs, Payload};
+use crate::data::{Document, Documents, Inputs, OutputWriter, Outputs, Payload, Refused, Written};
 use crate::score::{ScoreConfig, Scorer, Scores};
 
 /// A line of the output.
@@ -47,32 +50,49 @@ struct PerToken<'a> {
 
 /// The summary file.
 #[derive(Serialize)]
-struct Summary<'a> {
+struct Summary {
     command: &'static str,
     version: &'static str,
     #[serde(flatten)]
     session: SessionCard,
-    documents: u64,
     tokens: u64,
     scored: u64,
     windows: u64,
-    truncated: u64,
     nll: f64,
     perplexity: Option<f64>,
-    passed_through: &'a std::collections::BTreeMap<&'static str, u64>,
+    #[serde(flatten)]
+    outcome: Outcome,
     #[serde(flatten)]
     timing: Timing,
 }
 
-/// Sums over documents.
-#[derive(Default)]
+/// A line for a record that cannot be used.
+#[derive(Serialize)]
+struct PassedLine<'a> {
+    index: u64,
+    error: &'a str,
+}
+
+/// Sums over documents, kept with the output.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Totals {
+    /// Documents.
+    pub documents: DocumentCounts,
     /// Scored tokens.
     pub scored: u64,
     /// Windows that they were scored in.
     pub windows: u64,
     /// Σ −log p in nats.
     pub nll: f64,
+}
+
+impl AddAssign<&Self> for Totals {
+    fn add_assign(&mut self, other: &Self) {
+        self.documents += &other.documents;
+        self.scored += other.scored;
+        self.windows += other.windows;
+        self.nll += other.nll;
+    }
 }
 
 /// Runs the command and gives the exit status.
@@ -85,7 +105,7 @@ pub fn run(args: &ScoreArgs) -> Result<u8> {
     let inputs = Inputs::expand(&args.input.input)?;
     let output = args.output.output.as_deref().expect("`check` has seen it");
     let outputs = Outputs::plan(&inputs, output, Payload::Lines)?;
-    outputs.check(args.output.overwrite)?;
+    outputs.check(args.commit.begin(&args.output))?;
     summary::check(args.output.summary.as_deref(), &inputs, Some(&outputs))?;
     let documents = inputs.documents(args.input.read_options())?;
     let session = Session::open(&args.model, &args.run, &args.window, &interrupt)?;
@@ -96,13 +116,15 @@ pub fn run(args: &ScoreArgs) -> Result<u8> {
         ..session.score.clone()
     };
     let progress = Progress::new(Mode::of(&args.common), inputs.total_bytes());
-    let (tally, totals) = session.pool.install(|| {
-        let run = Run { args, session: &session, progress: &progress, interrupt: &interrupt };
-        run.score(&config, documents, outputs.writer(args.output.overwrite))
-    })?;
+    let run = Run { args, session: &session, progress: &progress, interrupt: &interrupt };
+    let writer = run.writer(outputs)?;
+    let (was_done, documents) = (writer.is_done(), documents.with_plan(writer.read_plan()));
+    let (tally, written) = session.pool.install(|| run.score(&config, documents, writer))?;
     progress.finish();
-    report(args, &session, &tally, &totals)?;
-    Ok(tally.exit_status())
+    let outcome = Outcome::new(&written.counts.documents, &written, was_done);
+    let status = outcome.exit_status();
+    report(args, &session, &tally, &written.counts, outcome)?;
+    Ok(status)
 }
 
 /// What the stages share.
@@ -114,40 +136,68 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    /// Begins to write.
+    fn writer(&self, outputs: Outputs) -> Result<OutputWriter<Totals>> {
+        let Self { args, session, .. } = self;
+        let tokens = &args.tokens;
+        let mut settings = session.settings("score")?;
+        settings.insert("per_token".to_owned(), tokens.any().into());
+        settings.insert("entropy".to_owned(), tokens.entropy.into());
+        settings.insert("rank".to_owned(), tokens.rank.into());
+        settings.insert("top_k".to_owned(), json!(tokens.top_k));
+        outputs.writer(args.commit.write_config(&args.output, &args.input.read_options(), settings))
+    }
+
     fn score(
         &self,
         config: &ScoreConfig,
-        documents: crate::data::Documents,
-        mut writer: crate::data::OutputWriter,
-    ) -> Result<(Tally, Totals)> {
+        documents: Documents,
+        mut writer: OutputWriter<Totals>,
+    ) -> Result<(Tally, Written<Totals>)> {
         let scorer = Scorer::new(&self.session.model, config.clone())?;
         let read = documents.progress();
-        let (mut tally, mut totals) = (Tally::default(), Totals::default());
+        let mut tally = Tally::default();
         Pipeline {
             interrupt: self.interrupt,
+            on_error: self.args.commit.on_error,
             chunk_tokens: self.session.chunk_tokens(),
-            prepare: |document: Document| {
-                let ids = self.session.encode(&document)?;
-                Ok(Job { document, ids, extra: () })
-            },
+            prepare: |document: &Document| Ok((self.session.encode(document)?, ())),
             work: |jobs: Vec<Job<()>>| {
                 tally.begin_batch();
                 let scores = self.session.score_jobs(&scorer, &jobs)?;
                 tally.end_batch();
-                for (job, scores) in jobs.iter().zip(&scores) {
-                    tally.count(&self.session.sequence(job), &config.windows);
-                    totals.add(scores);
+                for job in &jobs {
+                    tally.done += &self.documents(job);
                 }
-                self.progress.update(tally.documents, tally.tokens, read.read());
+                self.progress.update(tally.done.documents, tally.done.tokens, read.read());
                 Ok(jobs.into_iter().zip(scores).collect())
             },
-            write: |(job, scores): (Job<()>, Scores)| {
-                writer.write_line(job.document.file(), &self.line(&job, &scores)?)
+            write: |entry: Entry<(Job<()>, Scores)>| match entry {
+                Entry::Done((job, scores)) => {
+                    let mut totals = Totals { documents: self.documents(&job), ..Totals::default() };
+                    totals.add(&scores);
+                    writer.write_line(job.document.mark(), &self.line(&job, &scores)?, &totals)
+                }
+                Entry::Refused(refused) => self.refuse(&mut writer, &refused),
             },
         }
         .run(documents)?;
-        writer.finish()?;
-        Ok((tally, totals))
+        Ok((tally, writer.finish()?))
+    }
+
+    fn documents(&self, job: &Job<()>) -> DocumentCounts {
+        DocumentCounts::of(&self.session.sequence(job), &self.session.score.windows)
+    }
+
+    /// Deals with a record that cannot be used: one that is passed over has a line that says why.
+    fn refuse(&self, writer: &mut OutputWriter<Totals>, refused: &Refused) -> Result<()> {
+        let totals = Totals { documents: DocumentCounts::refused(), ..Totals::default() };
+        let on_error = self.args.commit.on_error;
+        if on_error != OnErrorArg::Pass {
+            return refuse(on_error, writer, refused, &totals);
+        }
+        let line = PassedLine { index: refused.line() - 1, error: refused.reason() };
+        writer.pass_line(refused, &json!(line).to_string(), &totals)
     }
 
     fn line(&self, job: &Job<()>, scores: &Scores) -> Result<String> {
@@ -208,23 +258,27 @@ impl Totals {
     }
 }
 
-fn report(args: &ScoreArgs, session: &Session, tally: &Tally, totals: &Totals) -> Result<()> {
+fn report(
+    args: &ScoreArgs,
+    session: &Session,
+    tally: &Tally,
+    totals: &Totals,
+    outcome: Outcome,
+) -> Result<()> {
     let timing = tally.timing(session.load_seconds);
     let perplexity = totals.perplexity().map_or("none".to_owned(), |value| format!("{value:.4}"));
     let text =
-        format!("{}{}, {} scored, perplexity {perplexity}", tally.text(), timing.text(), totals.scored);
+        format!("{}{}, {} scored, perplexity {perplexity}", outcome.text(), timing.text(), totals.scored);
     let summary = Summary {
         command: "score",
         version: env!("CARGO_PKG_VERSION"),
         session: session.card(),
-        documents: tally.documents,
-        tokens: tally.tokens,
+        tokens: totals.documents.tokens,
         scored: totals.scored,
         windows: totals.windows,
-        truncated: tally.truncated,
         nll: totals.nll,
         perplexity: totals.perplexity(),
-        passed_through: &tally.passed_through,
+        outcome,
         timing,
     };
     summary::report(&args.common, args.output.summary.as_deref(), &text, &summary)

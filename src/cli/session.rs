@@ -1,21 +1,27 @@
 //! What `score` and `edit` set up alike: thread pool, device, model, tokenizer, windows.
 
+use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
 use rayon::ThreadPool;
 use serde::Serialize;
+use serde_json::{Value, json};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::args::{BosArg, ModelArgs, RunArgs, WindowArgs, pool};
 use super::pipeline::{Job, name_record};
 use super::signals::Interrupt;
-use crate::data::{Content, Document};
+use crate::data::{Content, Document, Settings};
 use crate::device::Device;
 use crate::model::{Config, LoadConfig, Model, folder};
-use crate::score::{ScoreConfig, Scorer, Scores, Sequence, WindowConfig, default_batch_tokens};
+use crate::ops::simd::instruction_sets;
+use crate::score::{ScoreConfig, Scorer, Scores, Sequence, WindowConfig, default_batch_tokens, unknown_id};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
+/// The tokenizer's file in a model's folder.
+const TOKENIZER: &str = "tokenizer.json";
 /// Packs of a chunk on a device, where several are under way.
 const PACKS: usize = 8;
 
@@ -99,6 +105,33 @@ impl Session {
         }
     }
 
+    /// All of the session that results depend on.
+    ///
+    /// # Errors
+    /// The tokenizer's file cannot be read.
+    pub fn settings(&self, command: &str) -> Result<Settings> {
+        let path = self.model.folder().join(TOKENIZER);
+        let tokenizer = match &self.tokenizer {
+            Some(_) => Some(fs::read(&path).map_err(|error| Error::io(&path, error))?),
+            None => None,
+        };
+        let card = self.card();
+        let settings = json!({
+            "command": command,
+            "version": env!("CARGO_PKG_VERSION"),
+            "model": card.fingerprint,
+            "tokenizer": tokenizer.map(|file| format!("{:016x}", xxh3_64(&file))),
+            "device": device_setting(self.device),
+            "dtype": card.dtype,
+            "max_length": card.max_length,
+            "overlap": card.overlap,
+            "truncate": card.truncate,
+            "bos": card.bos,
+        });
+        let Value::Object(settings) = settings else { unreachable!("an object was written") };
+        Ok(settings)
+    }
+
     /// Tokens to take through the model at a time: a device works on one pack while the host sees to another.
     pub fn chunk_tokens(&self) -> usize {
         let packs = if self.device == Device::Cpu { 1 } else { PACKS };
@@ -108,10 +141,13 @@ impl Session {
     /// The document's own ids.
     ///
     /// # Errors
-    /// Text without a tokenizer; a conversation.
+    /// Text without a tokenizer; an id that the model does not have; a conversation.
     pub fn encode(&self, document: &Document) -> Result<Vec<u32>> {
         match (document.content(), &self.tokenizer) {
-            (Content::Ids(ids), _) => Ok(ids.clone()),
+            (Content::Ids(ids), _) => match unknown_id(ids, self.model.config().vocab_size) {
+                Some(reason) => Err(document.error(reason)),
+                None => Ok(ids.clone()),
+            },
             (Content::Text(text), Some(tokenizer)) => tokenizer.encode(text),
             (Content::Text(_), None) => Err(document.error(format!(
                 "text, but {} has no tokenizer.json: give records with `input_ids`",
@@ -175,7 +211,15 @@ fn check_bos(bos: BosArg, config: &Config, model: &Path) -> Result<()> {
     Ok(())
 }
 
+/// What of a device the order of sums, hence the last bits, depends on.
+pub fn device_setting(device: Device) -> String {
+    match device {
+        Device::Cuda(_) => "cuda".to_owned(),
+        other => format!("{other} {}", instruction_sets().join(" ")).trim_end().to_owned(),
+    }
+}
+
 fn open_tokenizer(model: &Model) -> Result<Option<Tokenizer>> {
-    let path = model.folder().join("tokenizer.json");
+    let path = model.folder().join(TOKENIZER);
     path.exists().then(|| Tokenizer::from_file(&path)).transpose()
 }

@@ -1,33 +1,135 @@
 //! What a run reports at its end: a line for people, a JSON object for programs.
 
 use std::collections::BTreeMap;
-use std::fs::{self, Permissions};
+use std::fs::Permissions;
 use std::io::Write;
+use std::ops::AddAssign;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
 use super::args::{CommonArgs, LogFormat};
 use super::{print, print_error};
-use crate::data::{Inputs, Outputs, Sink, is_dash};
+use crate::data::{Inputs, Outputs, Sink, Written, is_dash, manifest_path, peak_memory, rejects_path};
 use crate::score::{Sequence, WindowConfig};
 use crate::{Error, Result};
 
-/// Documents and times of a run, and documents that came out unedited for a reason.
-#[derive(Default)]
-pub struct Tally {
-    /// Documents read.
+/// Why a record came out as it was, with `--on-error pass`.
+const UNUSABLE: &str = "cannot be used";
+
+/// Counts of documents, kept with the output.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DocumentCounts {
+    /// Documents read, those that could not be used among them.
     pub documents: u64,
     /// Their own tokens.
     pub tokens: u64,
     /// Tokens beyond the window, passed through because truncation was asked for.
     pub truncated: u64,
     /// Documents passed through, by reason.
-    pub passed_through: BTreeMap<&'static str, u64>,
+    pub passed_through: BTreeMap<String, u64>,
+}
+
+impl DocumentCounts {
+    /// A document.
+    pub fn of(sequence: &Sequence, windows: &WindowConfig) -> Self {
+        let len = sequence.len();
+        Self {
+            documents: 1,
+            tokens: sequence.ids.len() as u64,
+            truncated: (len - windows.covered(len)) as u64,
+            passed_through: BTreeMap::new(),
+        }
+    }
+
+    /// A record that cannot be used.
+    pub fn refused() -> Self {
+        Self { documents: 1, ..Self::default() }
+    }
+
+    /// "12 documents, 3456 tokens", and documents passed through with their reasons.
+    pub fn text(&self) -> String {
+        let mut text = documents_and_tokens(self.documents, self.tokens);
+        if self.truncated > 0 {
+            text += &format!(", {} beyond the window", self.truncated);
+        }
+        for (reason, count) in &self.passed_through {
+            text += &format!(", {count} passed through ({reason})");
+        }
+        text
+    }
+}
+
+impl AddAssign<&Self> for DocumentCounts {
+    fn add_assign(&mut self, other: &Self) {
+        self.documents += other.documents;
+        self.tokens += other.tokens;
+        self.truncated += other.truncated;
+        for (reason, count) in &other.passed_through {
+            *self.passed_through.entry(reason.clone()).or_default() += count;
+        }
+    }
+}
+
+/// What this process has done, and when.
+#[derive(Default)]
+pub struct Tally {
+    /// Documents that went through the model.
+    pub done: DocumentCounts,
     span: Option<(Instant, Instant)>,
+}
+
+/// What became of the documents of a whole output, whichever processes made it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Outcome {
+    /// Documents read.
+    documents: u64,
+    /// Tokens beyond the window.
+    truncated: u64,
+    /// Documents that came out unedited, by reason.
+    passed_through: BTreeMap<String, u64>,
+    /// Records that went to a reject file.
+    set_aside: u64,
+    /// Documents that earlier processes had dealt with.
+    resumed: u64,
+    #[serde(skip)]
+    text: String,
+    #[serde(skip)]
+    was_done: bool,
+}
+
+impl Outcome {
+    /// What was written; `was_done` where there was nothing left to do.
+    pub fn new<C>(documents: &DocumentCounts, written: &Written<C>, was_done: bool) -> Self {
+        let mut counts = documents.clone();
+        let Written { records, resumed, .. } = *written;
+        if records.passed > 0 {
+            counts.passed_through.insert(UNUSABLE.to_owned(), records.passed);
+        }
+        let mut text = counts.text();
+        for (count, what) in [(records.set_aside, "set aside"), (resumed, "done before")] {
+            if count > 0 {
+                text += &format!(", {count} {what}");
+            }
+        }
+        let DocumentCounts { documents, truncated, passed_through, .. } = counts;
+        let set_aside = records.set_aside;
+        Self { documents, truncated, passed_through, set_aside, resumed, text, was_done }
+    }
+
+    /// Exit status: 3 where documents were passed through or set aside, unless nothing was left to do.
+    pub fn exit_status(&self) -> u8 {
+        let is_clean = self.passed_through.is_empty() && self.set_aside == 0;
+        if is_clean || self.was_done { 0 } else { 3 }
+    }
+
+    /// "12 documents, 3456 tokens", and what became of them beside being written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
 }
 
 /// The times of a run in seconds.
@@ -43,14 +145,6 @@ pub struct Timing {
 }
 
 impl Tally {
-    /// Counts a document.
-    pub fn count(&mut self, sequence: &Sequence, windows: &WindowConfig) {
-        let len = sequence.len();
-        self.documents += 1;
-        self.tokens += sequence.ids.len() as u64;
-        self.truncated += (len - windows.covered(len)) as u64;
-    }
-
     /// Notes that a batch begins.
     pub fn begin_batch(&mut self) {
         let now = Instant::now();
@@ -64,27 +158,10 @@ impl Tally {
         }
     }
 
-    /// Exit status: 3 where documents were passed through.
-    pub fn exit_status(&self) -> u8 {
-        if self.passed_through.is_empty() { 0 } else { 3 }
-    }
-
     /// Times, given what loading took.
     pub fn timing(&self, load_seconds: f64) -> Timing {
         let seconds = self.span.map_or(0.0, |(start, end)| (end - start).as_secs_f64());
-        Timing::new(load_seconds, seconds, self.tokens)
-    }
-
-    /// "12 documents, 3456 tokens", and documents passed through with their reasons.
-    pub fn text(&self) -> String {
-        let mut text = documents_and_tokens(self.documents, self.tokens);
-        if self.truncated > 0 {
-            text += &format!(", {} beyond the window", self.truncated);
-        }
-        for (reason, count) in &self.passed_through {
-            text += &format!(", {count} passed through ({reason})");
-        }
-        text
+        Timing::new(load_seconds, seconds, self.done.tokens)
     }
 }
 
@@ -121,8 +198,10 @@ pub fn check(path: Option<&Path>, inputs: &Inputs, outputs: Option<&Outputs>) ->
         let reason = "standard output can take the documents or the summary, not both: name a file for one";
         return Err(Error::Usage(reason.into()));
     }
+    let beside = |output: &PathBuf| [output.clone(), manifest_path(output), rejects_path(output)];
+    let written: Vec<_> = outputs.iter().flat_map(beside).collect();
     let inputs = inputs.files().iter().map(|file| &*file.path);
-    check_apart(path, inputs.chain(outputs.iter().map(PathBuf::as_path)))
+    check_apart(path, inputs.chain(written.iter().map(PathBuf::as_path)))
 }
 
 /// [`check`] where the run's files and folders have these paths.
@@ -185,12 +264,4 @@ fn partial(path: &Path) -> Result<NamedTempFile> {
         .permissions(permissions)
         .tempfile_in(folder(path))
         .map_err(|error| Error::io(path, error))
-}
-
-/// VmHWM of Linux, in bytes.
-fn peak_memory() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kilobytes * 1024)
 }

@@ -59,7 +59,7 @@ pub fn run(args: &TokenizeArgs) -> Result<u8> {
         Ok(())
     };
     let start = Instant::now();
-    let arrivals = Arrivals::new(documents, &interrupt);
+    let arrivals = Arrivals::new(documents, &interrupt).documents();
     let (manifest, done) = pool.install(|| tokenize(arrivals, &encoder, writer, watch))?;
     progress.finish();
     report(args, &vocabulary, (&manifest, &done), [load_seconds, start.elapsed().as_secs_f64()])?;

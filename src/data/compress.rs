@@ -1,8 +1,9 @@
 //! Compressed streams: recognised by content when read, chosen by name when written.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, Chain, Cursor, Read, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::ops::Range;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,17 +14,31 @@ use flate2::write::GzEncoder;
 use zstd::stream::read::Decoder as ZstdDecoder;
 use zstd::stream::write::Encoder as ZstdEncoder;
 
+use super::digest::{Changed, HashedFile, InputDigests, Stretch};
 use super::format::Compression;
 use super::shard::Shard;
 use super::shard::frames::Share;
-use super::shard::part::{self, Before, Part, Seam};
+use super::shard::part::{Before, Part, Seam};
+use super::source::is_dash;
 use crate::{Error, Result};
 
 /// Large enough that system calls vanish from the profile, small enough to stay in the second-level cache.
 const BUFFER: usize = 256 << 10;
 
-/// A raw file after its first bytes were looked at.
-type Raw = Counted<Chain<Cursor<Vec<u8>>, BufReader<Box<dyn Read + Send>>>>;
+/// A raw file.
+type Raw = Counted<BufReader<HashedFile>>;
+
+/// What is read of a file beside its path, and where is told how far that is.
+#[derive(Default)]
+pub(super) struct Source {
+    /// Counts bytes of the file as they are used.
+    pub progress: Arc<AtomicU64>,
+    /// Gets the digest of what was read, under `index`.
+    pub digests: InputDigests,
+    pub index: usize,
+    /// The part that is read; all of it where there is none.
+    pub shard: Option<Shard>,
+}
 
 /// A decompressed stream, a [`BufRead`]. Turn its `io::Error`s into the crate's with [`Reader::error`].
 pub struct Reader {
@@ -65,23 +80,18 @@ impl Reader {
     /// # Errors
     /// The file cannot be opened, or is empty where its name promises compressed data.
     pub fn open(path: &Path, progress: Arc<AtomicU64>) -> Result<Self> {
-        Self::open_shard(path, progress, None)
+        Self::open_input(path, Source { progress, ..Source::default() })
     }
 
-    /// As [`Reader::open`], at the first record of `shard`. The last one may end far behind its part of the
-    /// file.
+    /// [`Reader::open`], at the first record of the source's shard, whose last one may end far behind its part of the file.
     ///
     /// # Errors
     /// As [`Reader::open`]; a zstd file's frames cannot be found.
-    pub(super) fn open_shard(path: &Path, progress: Arc<AtomicU64>, shard: Option<Shard>) -> Result<Self> {
+    pub(super) fn open_input(path: &Path, source: Source) -> Result<Self> {
         let failed = |error| Error::io(path, error);
-        let file = (path != Path::new("-")).then(|| File::open(path)).transpose().map_err(failed)?;
-        let mut stream: Box<dyn Read + Send> = match &file {
-            Some(file) => Box::new(file.try_clone().map_err(failed)?),
-            None => Box::new(io::stdin()),
-        };
+        let mut file = if is_dash(path) { standard_input() } else { File::open(path) }.map_err(failed)?;
         let mut head = Vec::with_capacity(4);
-        stream.by_ref().take(4).read_to_end(&mut head).map_err(failed)?;
+        (&mut file).take(4).read_to_end(&mut head).map_err(failed)?;
         if head.is_empty() && Compression::from_name(path) != Compression::None {
             return Err(Error::file(
                 path,
@@ -89,51 +99,56 @@ impl Reader {
             ));
         }
         let compression = Compression::from_magic(&head);
-        let part = Part::plan(file, compression, shard).map_err(|error| match error.raw_os_error() {
-            Some(_) => Error::io(path, error),
-            None => Error::file(path, error),
-        })?;
-        let whole = |head: Vec<u8>, bounds| {
-            let raw = Counted::new(head, stream, 0, progress.clone());
-            Ok(Self { path: path.into(), decoder: Decoder::new(raw, compression)?, bounds, before: None })
-        };
-        match part {
-            Part::Whole => whole(head, Bounds::None).map_err(failed),
-            Part::Dealt(shard) => whole(head, Bounds::Dealt(shard)).map_err(failed),
-            Part::Bytes { file, range } => Self::open_bytes(path, progress, &file, range).map_err(failed),
-            Part::Frames { file, share } => {
-                let seam = Seam::before(&file, &share).map_err(|e| Error::file(path, corrupt(&e, &share)))?;
-                Self::open_frames(path, progress, file, share.bytes, seam)
+        let shard = source.shard;
+        let part = Part::plan(&file, is_dash(path), compression, shard).map_err(|error| {
+            match error.raw_os_error() {
+                Some(_) => Error::io(path, error),
+                None => Error::file(path, error),
             }
+        })?;
+        match part {
+            Part::Whole | Part::Dealt => Self::open_whole(path, file, head, source).map_err(failed),
+            Part::Bytes(range) => Self::open_bytes(path, file, range, source).map_err(failed),
+            Part::Frames(share) => Self::open_frames(path, file, share, source),
         }
     }
 
-    /// A plain file at the first line that begins in `range`.
-    fn open_bytes(path: &Path, progress: Arc<AtomicU64>, file: &File, range: Range<u64>) -> io::Result<Self> {
+    /// All of a file, of which `head` has been read.
+    fn open_whole(path: &Path, file: File, head: Vec<u8>, source: Source) -> io::Result<Self> {
+        let compression = Compression::from_magic(&head);
+        let file = HashedFile::new(file, is_dash(path), head, source.digests, source.index)?;
+        let decoder = Decoder::new(Counted::new(file, 0, source.progress), compression)?;
+        let bounds = source.shard.map_or(Bounds::None, Bounds::Dealt);
+        Ok(Self { path: path.into(), decoder, bounds, before: None })
+    }
+
+    /// A plain file at the first line that begins in `part`.
+    fn open_bytes(path: &Path, file: File, part: Range<u64>, source: Source) -> io::Result<Self> {
         // With the byte before it: a line's end there means that a line begins here.
-        let start = range.start.saturating_sub(1);
-        let stream = part::bytes(file, start..u64::MAX)?;
-        let mut raw = Counted::new(Vec::new(), Box::new(stream), start, progress);
+        let (start, end) = (part.start.saturating_sub(1), part.end);
+        let is_first = part.start == 0;
+        let stretch = Stretch { part, read: start..u64::MAX };
+        let file = HashedFile::part(file, stretch, source.digests, source.index)?;
+        let mut raw = Counted::new(file, start, source.progress);
         let mut before = None;
-        if range.start > 0 {
-            raw.by_ref().take(range.end - start).skip_until(b'\n')?;
+        if !is_first {
+            raw.by_ref().take(end - start).skip_until(b'\n')?;
             before = Some(Arc::new(Before::new(path.into(), Compression::None, raw.offset, 0)));
         }
-        Ok(Self { path: path.into(), decoder: Decoder::Plain(raw), bounds: Bounds::Byte(range.end), before })
+        Ok(Self { path: path.into(), decoder: Decoder::Plain(raw), bounds: Bounds::Byte(end), before })
     }
 
-    /// A zstd file at the first line that begins in the frames of `range`.
-    fn open_frames(
-        path: &Path,
-        progress: Arc<AtomicU64>,
-        file: File,
-        range: Range<u64>,
-        seam: Seam,
-    ) -> Result<Self> {
-        let length = file.metadata().map_err(|e| Error::io(path, e))?.len();
-        let decoder = Decoder::frames(&file, range.clone(), progress.clone());
-        let decoder = decoder.map_err(|e| Error::io(path, e))?;
-        let bounds = Bounds::Frames { file, rest: range.end..length, progress };
+    /// A zstd file at the first line that begins in a shard's frames.
+    fn open_frames(path: &Path, file: File, share: Share, source: Source) -> Result<Self> {
+        let failed = |error| Error::io(path, error);
+        let seam = Seam::before(&file, &share).map_err(|e| Error::file(path, corrupt(&e, &share)))?;
+        let Source { progress, digests, index, .. } = source;
+        let (range, length) = (share.bytes, file.metadata().map_err(failed)?.len());
+        let tail = file.try_clone().map_err(failed)?;
+        let stretch = Stretch { part: range.clone(), read: range.clone() };
+        let file = HashedFile::part(file, stretch, digests, index).map_err(failed)?;
+        let decoder = Decoder::frames(file, range.clone(), progress.clone()).map_err(failed)?;
+        let bounds = Bounds::Frames { file: tail, rest: range.end..length, progress };
         let mut reader = Self { path: path.into(), decoder, bounds, before: None };
         let skipped = match seam {
             Seam::Inside => reader.decoder.inner().skip_until(b'\n').map_err(|e| reader.error(e))?,
@@ -180,7 +195,7 @@ impl Reader {
     /// corrupt, how far into the compressed file decoding came.
     pub fn error(&self, error: io::Error) -> Error {
         let kind = match &self.decoder {
-            _ if error.raw_os_error().is_some() => return Error::io(&*self.path, error),
+            _ if error.raw_os_error().is_some() || is_change(&error) => return Error::io(&*self.path, error),
             Decoder::Plain(_) => return Error::io(&*self.path, error),
             Decoder::Gzip(_) => "gzip",
             Decoder::Zstd(_) => "zstd",
@@ -208,6 +223,7 @@ impl Reader {
     /// Goes on behind a shard's last frame.
     fn spill(&mut self) -> io::Result<()> {
         if let Bounds::Frames { file, rest, progress } = &self.bounds {
+            let file = HashedFile::rest(file.try_clone()?, rest.clone())?;
             self.decoder = Decoder::frames(file, rest.clone(), progress.clone())?;
             self.bounds = Bounds::Spilled;
         }
@@ -227,12 +243,10 @@ impl Decoder {
     }
 
     /// The frames in these bytes of a zstd file.
-    fn frames(file: &File, range: Range<u64>, progress: Arc<AtomicU64>) -> io::Result<Self> {
-        let start = range.start;
+    fn frames(file: HashedFile, range: Range<u64>, progress: Arc<AtomicU64>) -> io::Result<Self> {
         // To the decoder no frame at all is one that was cut.
         let compression = if range.is_empty() { Compression::None } else { Compression::Zstd };
-        let stream = part::bytes(file, range)?;
-        Self::new(Counted::new(Vec::new(), Box::new(stream), start, progress), compression)
+        Self::new(Counted::new(file, range.start, progress), compression)
     }
 
     fn inner(&mut self) -> &mut dyn BufRead {
@@ -270,6 +284,15 @@ fn corrupt(error: &io::Error, share: &Share) -> String {
     format!("corrupt zstd data before byte {} of the compressed file: {error}", share.bytes.start)
 }
 
+/// Standard input without the buffer of the standard library, which would only copy.
+fn standard_input() -> io::Result<File> {
+    io::stdin().as_fd().try_clone_to_owned().map(File::from)
+}
+
+fn is_change(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<Changed>())
+}
+
 fn zstd_decoder(raw: Raw) -> io::Result<ZstdDecoder<'static, Raw>> {
     let mut decoder = ZstdDecoder::with_buffer(raw)?;
     decoder.window_log_max(31)?;
@@ -284,10 +307,9 @@ struct Counted<R> {
 }
 
 impl Raw {
-    /// `head` and then `stream`, whose bytes stand at `offset` of the file.
-    fn new(head: Vec<u8>, stream: Box<dyn Read + Send>, offset: u64, progress: Arc<AtomicU64>) -> Self {
-        let inner = Cursor::new(head).chain(BufReader::with_capacity(BUFFER, stream));
-        Self { inner, offset, progress }
+    /// `file`, which is read from byte `offset` on.
+    fn new(file: HashedFile, offset: u64, progress: Arc<AtomicU64>) -> Self {
+        Self { inner: BufReader::with_capacity(BUFFER, file), offset, progress }
     }
 }
 

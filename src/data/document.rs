@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::format::Format;
 use super::jsonl::Record;
 use super::patch::{Member, Patch, quoted, splice};
+use super::refused::{Mark, Refused};
 use super::shard::part::Line;
 use crate::random::{ids_stream, text_stream};
 use crate::{Error, Result};
@@ -25,9 +26,8 @@ pub enum Content {
 #[derive(Debug)]
 pub struct Document {
     pub(super) source: Arc<Path>,
-    pub(super) file: usize,
     pub(super) line: Line,
-    pub(super) index: u64,
+    pub(super) mark: Mark,
     pub(super) content: Content,
     pub(super) origin: Origin,
 }
@@ -51,9 +51,8 @@ impl Document {
             .map_err(|(_, reason)| Error::Record { path: source.to_path_buf(), line: 1, reason })?;
         Ok(Self {
             source,
-            file: 0,
             line: 1.into(),
-            index: 0,
+            mark: Mark::default(),
             content,
             origin: Origin::Json(Box::new(record)),
         })
@@ -62,7 +61,8 @@ impl Document {
     /// A document from plain text, written as `{"text": …}` where JSON is asked for.
     pub fn from_text(text: impl Into<String>) -> Self {
         let (source, content) = (Path::new("-").into(), Content::Text(text.into()));
-        Self { source, file: 0, line: 1.into(), index: 0, content, origin: Origin::Text("text".into()) }
+        let mark = Mark::default();
+        Self { source, line: 1.into(), mark, content, origin: Origin::Text("text".into()) }
     }
 
     /// The file it was read from; `-` is standard input.
@@ -72,7 +72,7 @@ impl Document {
 
     /// The number of that file among the inputs, from 0.
     pub fn file(&self) -> usize {
-        self.file
+        self.mark.file
     }
 
     /// Its line in the decompressed file, from 1 (always 1 for a text file). Where a shard begins inside the file,
@@ -81,10 +81,14 @@ impl Document {
         self.line.in_file()
     }
 
-    /// Its number among the documents of its file, from 0, or among those of the shard in it. Records that could not
-    /// be read are not counted.
+    /// Its number among the records of its file, or of the shard's part of it, from 0. Those that could not be read are counted.
     pub fn index(&self) -> u64 {
-        self.index
+        self.mark.records.saturating_sub(1)
+    }
+
+    /// How far reading had come with it.
+    pub fn mark(&self) -> Mark {
+        self.mark
     }
 
     /// Text or ids.
@@ -173,6 +177,21 @@ impl Document {
     /// An error about this document, naming file and line.
     pub fn error(&self, reason: impl Into<String>) -> Error {
         self.line.error(&self.source, reason.into())
+    }
+
+    /// The document as a record that is not used, with what [`Document::error`] or the like says about it.
+    pub fn refuse(self, error: &Error) -> Refused {
+        let reason = match error {
+            Error::Record { reason, .. } => reason.clone(),
+            other => other.to_string(),
+        };
+        let (format, raw) = match (self.origin, self.content) {
+            (Origin::Json(record), _) => (Format::JsonLines, record.into_line()),
+            (Origin::Text(_), Content::Text(text) | Content::Messages(text)) => (Format::Text, text),
+            (Origin::Text(_), Content::Ids(_)) => (Format::Text, String::new()),
+        };
+        let (source, line, mark) = (self.source, self.line, self.mark);
+        Refused { source, line, mark, reason, raw: raw.into_bytes(), is_cut: false, format }
     }
 
     fn as_record(&self, field: &str, patch: &Patch) -> Result<Vec<u8>, String> {

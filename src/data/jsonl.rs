@@ -63,6 +63,11 @@ impl Record {
         self.line.len()
     }
 
+    /// The line as it was read.
+    pub fn into_line(self) -> String {
+        self.line
+    }
+
     /// The raw JSON of the member `id`.
     pub fn id(&self) -> Option<&str> {
         self.spans.id.as_ref().map(|span| &self.line[span.value.clone()])

@@ -2,8 +2,9 @@
 //!
 //! [`Inputs`] expands files, folders and standard input; [`Documents`] reads them one record at a time; a
 //! [`Patch`] says what to change in a record, and everything else of it comes out byte for byte; [`Outputs`]
-//! decides where each document goes and [`OutputWriter`] writes it there, each file appearing under its name
-//! only when it is complete.
+//! decides where each document goes and [`OutputWriter`] writes it there, a frame at a time, each of them durable
+//! before the next is begun: whatever ends the process, the next one goes on behind the last. A file appears under
+//! its name only when it is complete, with a [`Manifest`] beside it.
 //!
 //! ```
 //! use toedit::data::{Document, Format, Member, Patch, TextEdit};
@@ -19,32 +20,49 @@
 //! ```
 
 mod compress;
+mod digest;
 mod document;
 mod format;
+mod frames;
+mod journal;
 mod jsonl;
+mod manifest;
+mod names;
 mod output;
 #[cfg(feature = "parquet")]
 mod parquet;
+mod partial;
 mod patch;
 mod reader;
+mod refused;
+mod resume;
+mod settings;
 mod shard;
 mod sink;
 mod source;
+#[doc(hidden)]
+pub mod storage;
 pub mod tokens;
-
-/// The member that holds token ids.
-const IDS: &str = "input_ids";
-/// The member that holds what an edit did.
-const METADATA: &str = "toedit";
+mod writer;
 
 pub use compress::{Encoder, Reader};
+pub use digest::Digest;
 pub use document::{Content, Document, stream_key};
 pub use format::{Compression, Format};
-pub use output::{OutputWriter, Outputs, Payload};
+pub use frames::DEFAULT_FRAME_BYTES;
+pub use manifest::{InputRecord, Manifest, RecordCounts, peak_memory};
+pub use names::{manifest_path, output_of_journal, rejects_path};
+pub use output::{Outputs, Payload};
 pub use patch::{Member, Patch, TextEdit, splice};
-pub use reader::{DEFAULT_MAX_DOCUMENT_BYTES, Documents, ReadOptions};
+pub use reader::{DEFAULT_MAX_DOCUMENT_BYTES, Documents, ReadOptions, ReadPlan};
+pub use refused::{Arrival, Mark, Refused};
+pub use settings::Settings;
+pub(crate) use settings::difference;
+#[cfg(feature = "cli")]
+pub(crate) use settings::{MAX_DOCUMENT_BYTES, ON_ERROR};
 pub use shard::Shard;
 pub use sink::{STANDARD_OUTPUT, Sink};
 #[cfg(feature = "cli")]
 pub(crate) use source::is_dash;
 pub use source::{InputFile, Inputs, Progress};
+pub use writer::{Begin, Counts, OutputWriter, WriteConfig, Written};

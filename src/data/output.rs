@@ -1,15 +1,17 @@
 //! Where documents go: one output per input, or all into one file.
 
 use std::collections::HashMap;
-use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::document::Document;
+use serde_json::{Value, json};
+
 use super::format::{Compression, Format};
-use super::patch::Patch;
+use super::names::rejects_path;
 use super::shard::Shard;
 use super::sink::{Sink, check_free, check_writable};
-use super::source::{Inputs, is_dash};
+use super::source::{InputFile, Inputs, is_dash};
+use super::writer::{Begin, Counts, OutputWriter, WriteConfig, one_document};
 use crate::{Error, Result};
 
 /// What is written.
@@ -28,6 +30,8 @@ pub struct Outputs {
     paths: Vec<PathBuf>,
     /// The output folder, if there is one.
     folder: Option<PathBuf>,
+    /// What they are made from.
+    inputs: Vec<InputFile>,
     /// The part of the documents that is written.
     shard: Option<Shard>,
 }
@@ -42,12 +46,18 @@ impl Outputs {
     /// An output that is an input or lies in an input folder; two inputs with one output; a text file
     /// that would take more than one document; a name from which no format can be told.
     pub fn plan(inputs: &Inputs, output: &Path, payload: Payload) -> Result<Self> {
+        let files = inputs.files().to_vec();
         let outputs = if names_file(output)? {
-            Self { paths: vec![single_file(inputs, output, payload)?], folder: None, shard: None }
+            Self {
+                paths: vec![single_file(inputs, output, payload)?],
+                folder: None,
+                inputs: files,
+                shard: None,
+            }
         } else {
-            let names = inputs.files().iter().map(|file| output.join(&file.relative));
+            let names = files.iter().map(|file| output.join(&file.relative));
             let paths = names.map(|path| lines_name(path, payload)).collect();
-            Self { paths, folder: Some(output.to_owned()), shard: None }
+            Self { paths, folder: Some(output.to_owned()), inputs: files, shard: None }
         };
         outputs.refuse_collisions()?;
         outputs.refuse_inputs(inputs)?;
@@ -71,10 +81,15 @@ impl Outputs {
         Ok(self)
     }
 
-    /// Whether output `index` is a text file of another shard.
-    fn is_elsewhere(&self, index: usize) -> bool {
-        let is_text = self.paths.get(index).is_some_and(|path| Format::from_name(path) == Some(Format::Text));
-        is_text && self.shard.is_some_and(|shard| !shard.owns(index as u64))
+    /// The part of the documents that is written; none where that is all of them.
+    pub(super) fn shard(&self) -> Option<Shard> {
+        self.shard
+    }
+
+    /// Whether an output is a text file of another shard.
+    pub(super) fn is_elsewhere(&self, output: usize) -> bool {
+        let is_text = Format::from_name(&self.paths[output]) == Some(Format::Text);
+        is_text && self.shard.is_some_and(|shard| !shard.owns(output as u64))
     }
 
     /// The files that will be written.
@@ -91,18 +106,58 @@ impl Outputs {
     /// Whether writing can be expected to work: to be asked before anything long begins. Changes nothing.
     ///
     /// # Errors
-    /// An output exists and `overwrite` is false, or cannot be made.
-    pub fn check(&self, overwrite: bool) -> Result<()> {
-        let Some(folder) = &self.folder else {
-            return self.paths.iter().try_for_each(|path| Sink::check(path, overwrite));
-        };
-        check_writable(nearest_folder(folder))?;
-        self.paths.iter().try_for_each(|path| check_free(path, overwrite))
+    /// An output exists and `begin` is [`Begin::New`], or cannot be made; standard output is to be gone on with.
+    pub fn check(&self, begin: Begin) -> Result<()> {
+        if begin == Begin::Resume && self.paths.iter().any(|path| is_dash(path)) {
+            return Err(Error::Usage("standard output cannot be resumed: name a file or a folder".into()));
+        }
+        // Whether what is there is a part of this output needs the settings, hence the model.
+        let replaces = begin != Begin::New;
+        for path in self.paths.iter().filter(|path| !is_dash(path)) {
+            check_free(path, replaces)?;
+            check_free(&rejects_path(path), replaces)?;
+        }
+        match &self.folder {
+            Some(folder) => check_writable(nearest_folder(folder)),
+            None => self.paths.iter().try_for_each(|path| Sink::check(path, replaces)),
+        }
     }
 
-    /// Begins to write.
-    pub fn writer(self, overwrite: bool) -> OutputWriter {
-        OutputWriter { outputs: self, overwrite, next: 0, current: None }
+    /// Begins to write: with [`Begin::Resume`], behind what earlier processes left of the outputs.
+    ///
+    /// # Errors
+    /// With [`Begin::Resume`]: an output was made or begun with other settings, which are named, or its input has changed;
+    /// [`Error::Busy`] where another process is making it. The system's.
+    pub fn writer<C: Counts>(self, config: WriteConfig) -> Result<OutputWriter<C>> {
+        OutputWriter::new(self, config)
+    }
+
+    /// The output folder, if there is one.
+    pub(super) fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
+    }
+
+    /// Whether all inputs go into one output.
+    pub(super) fn is_single(&self) -> bool {
+        self.paths.len() == 1
+    }
+
+    /// The numbers of an output's inputs.
+    pub(super) fn inputs_of(&self, output: usize) -> Range<usize> {
+        if self.is_single() { 0..self.inputs.len() } else { output..output + 1 }
+    }
+
+    /// An output's inputs.
+    pub(super) fn input_files(&self, output: usize) -> &[InputFile] {
+        &self.inputs[self.inputs_of(output)]
+    }
+
+    /// An output's inputs among the settings that its bytes depend on: names and sizes; contents are compared as they are
+    /// read.
+    pub(super) fn input_setting(&self, output: usize) -> Value {
+        let setting =
+            |file: &InputFile| json!({ "name": file.relative.to_string_lossy(), "bytes": file.bytes });
+        self.input_files(output).iter().map(setting).collect()
     }
 
     fn refuse_collisions(&self) -> Result<()> {
@@ -142,99 +197,6 @@ impl Outputs {
     fn home(&self) -> Option<&Path> {
         let file = self.paths.first().filter(|path| !is_dash(path));
         self.folder.as_deref().or_else(|| file?.parent())
-    }
-}
-
-/// Writes documents, or lines about them, in input order.
-pub struct OutputWriter {
-    outputs: Outputs,
-    overwrite: bool,
-    /// The output to open next.
-    next: usize,
-    current: Option<Current>,
-}
-
-/// The output that is being written.
-struct Current {
-    sink: Sink,
-    format: Format,
-    documents: u64,
-}
-
-impl OutputWriter {
-    /// Writes `document` with `patch` applied to the output of its input file.
-    ///
-    /// # Errors
-    /// As [`Document::render`] and [`Sink::write`]; a second document for a text file.
-    pub fn write(&mut self, document: &Document, patch: &Patch) -> Result<()> {
-        let current = self.output_of(document.file())?;
-        let mut bytes = document.render(patch, current.format)?;
-        match current.format {
-            Format::JsonLines => bytes.push(b'\n'),
-            Format::Text if current.documents > 0 => return Err(one_document(current.sink.path(), "more")),
-            Format::Text => {}
-        }
-        current.documents += 1;
-        current.sink.write(&bytes)
-    }
-
-    /// Writes `line`, which has no line's end, to the output of input file `file`.
-    ///
-    /// # Errors
-    /// As [`Sink::write`].
-    pub fn write_line(&mut self, file: usize, line: &str) -> Result<()> {
-        let current = self.output_of(file)?;
-        current.documents += 1;
-        current.sink.write(line.as_bytes())?;
-        current.sink.write(b"\n")
-    }
-
-    /// Completes all outputs, those of inputs without a document included.
-    ///
-    /// # Errors
-    /// As [`Sink::finish`]; a text file that got no document.
-    pub fn finish(mut self) -> Result<()> {
-        self.advance(self.outputs.paths.len() - 1)?;
-        self.complete()
-    }
-
-    /// The open output of an input file; those before it are completed.
-    fn output_of(&mut self, file: usize) -> Result<&mut Current> {
-        let wanted = file.min(self.outputs.paths.len() - 1);
-        self.advance(wanted)?;
-        let open = self.current.as_mut().filter(|_| wanted + 1 == self.next);
-        open.ok_or_else(|| Error::Usage("documents must be written in the order of the inputs".into()))
-    }
-
-    /// Opens output `wanted`; those before it are completed.
-    fn advance(&mut self, wanted: usize) -> Result<()> {
-        while self.next <= wanted {
-            self.complete()?;
-            if !self.outputs.is_elsewhere(self.next) {
-                self.current = Some(self.open(self.next)?);
-            }
-            self.next += 1;
-        }
-        Ok(())
-    }
-
-    fn open(&self, index: usize) -> Result<Current> {
-        let path = &self.outputs.paths[index];
-        if let (Some(_), Some(parent)) = (&self.outputs.folder, path.parent()) {
-            fs::create_dir_all(parent).map_err(|e| Error::io(parent, e))?;
-        }
-        let format = Format::from_name(path).unwrap_or(Format::JsonLines);
-        Ok(Current { sink: Sink::create(path, self.overwrite)?, format, documents: 0 })
-    }
-
-    fn complete(&mut self) -> Result<()> {
-        let Some(current) = self.current.take() else {
-            return Ok(());
-        };
-        if current.format == Format::Text && current.documents == 0 {
-            return Err(one_document(current.sink.path(), "none"));
-        }
-        current.sink.finish()
     }
 }
 
@@ -280,10 +242,6 @@ fn lines_name(path: PathBuf, payload: Payload) -> PathBuf {
         Compression::Gzip => path.with_extension("").with_extension("jsonl.gz"),
         Compression::Zstd => path.with_extension("").with_extension("jsonl.zst"),
     }
-}
-
-fn one_document(path: &Path, found: &str) -> Error {
-    Error::file(path, format!("a text file holds exactly one document, found {found}: write .jsonl instead"))
 }
 
 /// `folder`, or the folder above it that exists.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::compress::Encoder;
 use super::format::Compression;
+use super::names::parent;
 use super::source::is_dash;
 use crate::{Error, Result};
 
@@ -128,11 +129,6 @@ pub(super) fn check_free(path: &Path, overwrite: bool) -> Result<()> {
 /// Refuses a folder in which no file can be made, by making one that has no name.
 pub(super) fn check_writable(folder: &Path) -> Result<()> {
     tempfile::tempfile_in(folder).map(drop).map_err(|e| Error::io(folder, e))
-}
-
-/// The folder of a file; never empty.
-fn parent(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// `.NAME.partial` beside `path`.

@@ -145,7 +145,7 @@ impl Inputs {
             } else if Format::from_name(&path).is_some() {
                 let relative = path.strip_prefix(root).unwrap_or(&path).to_owned();
                 self.add_file(&path, relative, &metadata)?;
-            } else {
+            } else if !belongs_to_output(&path) {
                 tracing::warn!("{}: skipped, its extension is not known", path.display());
             }
         }
@@ -177,6 +177,11 @@ impl Progress {
 /// Whether a path stands for standard input or output.
 pub(crate) fn is_dash(path: &Path) -> bool {
     path == Path::new("-")
+}
+
+/// Whether a file is one that stands beside an output, which may be an input in turn.
+fn belongs_to_output(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "manifest" || extension == "rejects")
 }
 
 /// What lies in a folder, by name, without hidden entries.

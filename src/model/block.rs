@@ -6,12 +6,14 @@
 //! x += mlp(norm(x))                 x += norm(mlp(x))
 //! ```
 
+use std::iter::once;
 use std::ops::Range;
 
 use super::config::{Config, QkNorm};
 use super::weights::{self, Layer, Linear};
 use crate::ops::activation::activate;
 use crate::ops::attention::{self, Attention, QUERIES};
+use crate::ops::elementwise::add_rows;
 use crate::ops::matmul::{Panels, Rows, matmul};
 use crate::ops::norm::Norm;
 use crate::ops::rope::Rotary;
@@ -162,7 +164,7 @@ impl Shape<'_> {
             self.norm(norm).in_place(output, d, width);
         }
         for (x, output) in x.chunks_exact_mut(d).zip(output.chunks_exact(width)) {
-            x.iter_mut().zip(output).for_each(|(x, y)| *x += y);
+            add_rows(x, once(&output[..d]));
         }
     }
 
@@ -225,7 +227,7 @@ fn columns_of<E: Element>(
 fn add_bias<E: Element>(linear: &Linear<E>, columns: Range<usize>, out: &mut [f32], width: usize) {
     if let Some(bias) = &linear.bias {
         for out in out.chunks_exact_mut(width) {
-            out.iter_mut().zip(&bias[columns.clone()]).for_each(|(out, bias)| *out += bias);
+            add_rows(out, once(&bias[columns.clone()]));
         }
     }
 }

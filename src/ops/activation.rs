@@ -206,7 +206,9 @@ fn each_backward<E: Element>(x: &mut [E], up: Option<&mut [E]>, dy: &[E], f: imp
             }
         }
         None => {
-            x.iter_mut().zip(dy).for_each(|(x, dy)| *x = E::from_f32(gradients(x.to_f32(), dy.to_f32()).0));
+            for (x, dy) in x.iter_mut().zip(dy) {
+                *x = E::from_f32(gradients(x.to_f32(), dy.to_f32()).0);
+            }
         }
     }
 }
@@ -219,7 +221,11 @@ fn each<E: Element>(x: &[f32], up: Option<&[f32]>, y: &mut [E], f: impl Fn(f32) 
                 *y = E::from_f32(f(*x) * up);
             }
         }
-        None => y.iter_mut().zip(x).for_each(|(y, x)| *y = E::from_f32(f(*x))),
+        None => {
+            for (y, x) in y.iter_mut().zip(x) {
+                *y = E::from_f32(f(*x));
+            }
+        }
     }
 }
 

@@ -149,7 +149,11 @@ impl Attention {
             let row = &mut row[..self.head_dim];
             vectorize(
                 #[inline(always)]
-                || row.iter_mut().zip(output).for_each(|(out, x)| *out = E::from_f32(x / total.sum)),
+                || {
+                    for (out, x) in row.iter_mut().zip(output) {
+                        *out = E::from_f32(x / total.sum);
+                    }
+                },
             );
         }
     }

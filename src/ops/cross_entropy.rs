@@ -231,9 +231,9 @@ impl Row {
         vectorize(
             #[inline(always)]
             || {
-                out.iter_mut()
-                    .zip(logits)
-                    .for_each(|(out, l)| *out = E::from_f32(math::exp(l - base) * share));
+                for (out, l) in out.iter_mut().zip(logits) {
+                    *out = E::from_f32(math::exp(l - base) * share);
+                }
             },
         );
         if let Some(out) = out.get_mut(target as usize) {

@@ -105,8 +105,9 @@ pub fn clamp_backward_on<E: Kernels>(
                     #[inline(always)]
                     || {
                         for (dx, from) in to.chunks_mut(dx.stride).zip(from.chunks(x.stride)) {
-                            let pairs = dx.iter_mut().zip(&from[..x.width]);
-                            pairs.for_each(|(dx, x)| *dx = if x.to_f32().abs() > limit { zero } else { *dx });
+                            for (dx, x) in dx.iter_mut().zip(&from[..x.width]) {
+                                *dx = if x.to_f32().abs() > limit { zero } else { *dx };
+                            }
                         }
                     },
                 );
@@ -179,10 +180,16 @@ pub fn column_sums_on<E: Kernels>(
 }
 
 /// `out[i] += Σ rows[r][i]`
-pub(super) fn add_rows<'a, E: Element>(out: &mut [f32], rows: impl Iterator<Item = &'a [E]>) {
+pub(crate) fn add_rows<'a, E: Element>(out: &mut [f32], rows: impl Iterator<Item = &'a [E]>) {
     vectorize(
         #[inline(always)]
-        || rows.for_each(|row| out.iter_mut().zip(row).for_each(|(out, x)| *out += x.to_f32())),
+        || {
+            for row in rows {
+                for (out, x) in out.iter_mut().zip(row) {
+                    *out += x.to_f32();
+                }
+            }
+        },
     );
 }
 

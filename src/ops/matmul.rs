@@ -5,9 +5,13 @@
 //! and f32 sums.
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 mod device;
 mod host;
+#[cfg(target_arch = "x86_64")]
+mod micro;
 mod pack;
 mod portable;
 
@@ -74,12 +78,14 @@ fn span(count: usize, stride: usize, len: usize) -> usize {
 
 /// The products that an element type has on this machine.
 pub trait Multiply: Sized + 'static {
-    /// The fastest micro-kernel here.
-    fn kernel() -> Kernel<Self>;
-    /// The one that runs everywhere; the others are tested against it.
-    fn portable_kernel() -> Kernel<Self>;
+    /// The micro-kernels that run here, the fastest first; the last one runs everywhere.
+    fn kernels() -> impl Iterator<Item = Kernel<Self>>;
     /// Whether the machine multiplies this type faster than f32.
     fn is_fast() -> bool;
+    /// The fastest micro-kernel here.
+    fn kernel() -> Kernel<Self> {
+        Self::kernels().next().expect("one runs everywhere")
+    }
 }
 
 /// A micro-kernel: up to `rows` rows times one panel.
@@ -125,16 +131,12 @@ enum Start {
 }
 
 impl Multiply for f32 {
-    fn kernel() -> Kernel<Self> {
+    fn kernels() -> impl Iterator<Item = Kernel<Self>> {
         #[cfg(target_arch = "x86_64")]
-        if let Some(kernel) = avx512::f32_kernel() {
-            return kernel;
-        }
-        Self::portable_kernel()
-    }
-
-    fn portable_kernel() -> Kernel<Self> {
-        portable::kernel()
+        let vectors = [avx512::f32_kernel, avx2::f32_kernel].into_iter().filter_map(|kernel| kernel());
+        #[cfg(not(target_arch = "x86_64"))]
+        let vectors = std::iter::empty();
+        vectors.chain([portable::kernel()])
     }
 
     fn is_fast() -> bool {
@@ -143,23 +145,16 @@ impl Multiply for f32 {
 }
 
 impl Multiply for bf16 {
-    fn kernel() -> Kernel<Self> {
+    fn kernels() -> impl Iterator<Item = Kernel<Self>> {
         #[cfg(target_arch = "x86_64")]
-        if let Some(kernel) = avx512::bf16_kernel() {
-            return kernel;
-        }
-        Self::portable_kernel()
-    }
-
-    fn portable_kernel() -> Kernel<Self> {
-        portable::kernel()
+        let vectors = avx512::bf16_kernel();
+        #[cfg(not(target_arch = "x86_64"))]
+        let vectors = None;
+        vectors.into_iter().chain([portable::kernel()])
     }
 
     fn is_fast() -> bool {
-        #[cfg(target_arch = "x86_64")]
-        return avx512::bf16_kernel().is_some();
-        #[cfg(not(target_arch = "x86_64"))]
-        false
+        Self::kernels().count() > 1
     }
 }
 

@@ -44,7 +44,11 @@ impl Norm<&[f32]> {
     pub fn forward<E: Element>(&self, x: &[f32], d: usize, y: &mut [E], stride: usize) {
         vectorize(
             #[inline(always)]
-            || x.chunks_exact(d).zip(y.chunks_mut(stride)).for_each(|(x, y)| self.row(x, &mut y[..d])),
+            || {
+                for (x, y) in x.chunks_exact(d).zip(y.chunks_mut(stride)) {
+                    self.row(x, &mut y[..d]);
+                }
+            },
         );
     }
 
@@ -52,27 +56,43 @@ impl Norm<&[f32]> {
     pub fn in_place<E: Element>(&self, x: &mut [E], d: usize, stride: usize) {
         vectorize(
             #[inline(always)]
-            || x.chunks_mut(stride).for_each(|x| self.row_in_place(&mut x[..d])),
+            || {
+                for x in x.chunks_mut(stride) {
+                    self.row_in_place(&mut x[..d]);
+                }
+            },
         );
     }
 
     #[inline(always)]
     fn row<E: Element>(&self, x: &[f32], y: &mut [E]) {
         let (shift, rstd) = self.moments(x);
-        self.each(y.iter_mut().zip(x), |(y, x), w, b| *y = E::from_f32(((x - shift) * rstd).mul_add(w, b)));
+        self.each(
+            y.iter_mut().zip(x),
+            #[inline(always)]
+            |(y, x), w, b| *y = E::from_f32(((x - shift) * rstd).mul_add(w, b)),
+        );
     }
 
     /// `x += norm(y)`
     #[inline(always)]
     fn add_row(&self, x: &mut [f32], y: &[f32]) {
         let (shift, rstd) = self.moments(y);
-        self.each(x.iter_mut().zip(y), |(x, y), w, b| *x += ((y - shift) * rstd).mul_add(w, b));
+        self.each(
+            x.iter_mut().zip(y),
+            #[inline(always)]
+            |(x, y), w, b| *x += ((y - shift) * rstd).mul_add(w, b),
+        );
     }
 
     #[inline(always)]
     fn row_in_place<E: Element>(&self, x: &mut [E]) {
         let (shift, rstd) = self.moments(x);
-        self.each(x.iter_mut(), |x, w, b| *x = E::from_f32(((x.to_f32() - shift) * rstd).mul_add(w, b)));
+        self.each(
+            x.iter_mut(),
+            #[inline(always)]
+            |x, w, b| *x = E::from_f32(((x.to_f32() - shift) * rstd).mul_add(w, b)),
+        );
     }
 
     #[inline(always)]
@@ -90,11 +110,25 @@ impl Norm<&[f32]> {
     #[inline(always)]
     fn each<I>(&self, items: impl Iterator<Item = I>, put: impl Fn(I, f32, f32)) {
         match (self.weight, self.bias) {
-            (None, None) => items.for_each(|item| put(item, 1.0, 0.0)),
-            (None, Some(bias)) => items.zip(bias).for_each(|(item, b)| put(item, 1.0, *b)),
-            (Some(weight), None) => items.zip(weight).for_each(|(item, w)| put(item, *w, 0.0)),
+            (None, None) => {
+                for item in items {
+                    put(item, 1.0, 0.0);
+                }
+            }
+            (None, Some(bias)) => {
+                for (item, b) in items.zip(bias) {
+                    put(item, 1.0, *b);
+                }
+            }
+            (Some(weight), None) => {
+                for (item, w) in items.zip(weight) {
+                    put(item, *w, 0.0);
+                }
+            }
             (Some(weight), Some(bias)) => {
-                items.zip(weight).zip(bias).for_each(|((item, w), b)| put(item, *w, *b));
+                for ((item, w), b) in items.zip(weight).zip(bias) {
+                    put(item, *w, *b);
+                }
             }
         }
     }

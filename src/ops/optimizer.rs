@@ -157,7 +157,9 @@ impl Factors {
         vectorize(
             #[inline(always)]
             || {
-                weight[..decayed].iter_mut().for_each(|weight| *weight *= keep);
+                for weight in &mut weight[..decayed] {
+                    *weight *= keep;
+                }
                 for (((weight, gradient), m), v) in weight.iter_mut().zip(gradient).zip(m).zip(v) {
                     let g = scale * gradient;
                     *m = (1.0 - beta1).mul_add(g - *m, *m);
@@ -206,7 +208,9 @@ fn squares(values: &[f32]) -> f64 {
         || {
             let mut lanes = [0.0f64; 16];
             for values in values.chunks(lanes.len()) {
-                lanes.iter_mut().zip(values).for_each(|(sum, value)| *sum += f64::from(*value).powi(2));
+                for (sum, value) in lanes.iter_mut().zip(values) {
+                    *sum += f64::from(*value).powi(2);
+                }
             }
             lanes.iter().sum()
         },

@@ -4,6 +4,9 @@
 /// Runs `f` compiled for the widest vectors of this machine. `f` must be `#[inline(always)]` and so must all that it
 /// calls in a loop: only what is inlined here gets the instruction set.
 ///
+/// Loops in it are `for` loops: an iterator's `for_each` or `fold`, and a closure without the attribute, may stay out of
+/// line and run at baseline speed, a call of a function for each fused multiply-add.
+///
 /// The results are the same for every instruction set with fused multiply-add: the compiler never reorders sums.
 #[inline(always)]
 pub(crate) fn vectorize<R>(f: impl FnOnce() -> R) -> R {

@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rayon::prelude::*;
 
 pub use engine::Sequence;
+#[cfg(feature = "cli")]
+pub(crate) use engine::unknown_id;
 pub(crate) use engine::{Batch, Chunk, Engine, Origin, Request, WholeRow};
 pub use statistics::Statistics;
 pub use windows::{Window, WindowConfig};

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::learner::Learn;
 use super::trainer::Trainer;
+use crate::data::difference;
 use crate::device::View;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::layout::{Parameter, Role};
@@ -66,13 +67,8 @@ impl State {
     /// # Errors
     /// [`Error::File`] naming what differs.
     pub fn check(&self, folder: &Path, settings: &Map<String, Value>) -> Result<()> {
-        let names = self.settings.keys().chain(settings.keys());
-        let show = |value: Option<&Value>| value.map_or("nothing".to_owned(), Value::to_string);
-        let differs = |name: &&String| self.settings.get(*name) != settings.get(*name);
-        let Some(name) = names.into_iter().find(differs) else { return Ok(()) };
-        let (then, now) = (show(self.settings.get(name)), show(settings.get(name)));
-        let reason =
-            format!("`{name}` was {then} and is {now}: go on with the same settings, or use --overwrite");
+        let Some(difference) = difference(&self.settings, settings) else { return Ok(()) };
+        let reason = format!("{difference}: go on with the same settings, or use --overwrite");
         Err(Error::file(folder.join(TRAINER), reason))
     }
 }

@@ -4,7 +4,10 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use toedit::data::{Inputs, Member, Outputs, Patch, Payload, ReadOptions, Sink};
+use toedit::data::{
+    Begin, Inputs, Manifest, Mark, Member, OutputWriter, Outputs, Patch, Payload, ReadOptions, Sink,
+    WriteConfig,
+};
 use toedit::{Error, Result};
 
 use crate::{assert_error, gzip, put, read, texts};
@@ -17,17 +20,26 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
+/// Begins to write, counting documents.
+fn writer(outputs: Outputs) -> Result<OutputWriter<u64>> {
+    outputs.writer(WriteConfig::new(Begin::New))
+}
+
 /// Copies documents from `paths` to `output`, changing nothing.
 fn copy(paths: &[PathBuf], output: &Path) -> Result<Vec<PathBuf>> {
     let inputs = Inputs::expand(paths)?;
     let outputs = Outputs::plan(&inputs, output, Payload::Documents)?;
-    outputs.check(false)?;
+    outputs.check(Begin::New)?;
     let written = outputs.paths().to_vec();
-    let mut writer = outputs.writer(false);
-    for document in inputs.documents(ReadOptions::default())? {
-        writer.write(&document?, &Patch::default())?;
+    let mut writer = writer(outputs)?;
+    for document in inputs.documents(ReadOptions::default())?.with_plan(writer.read_plan()) {
+        writer.write(&document?, &Patch::default(), &1)?;
     }
-    writer.finish()?;
+    let count = writer.finish()?.counts;
+    assert_eq!(
+        count,
+        written.iter().map(|path| Manifest::verify(path).unwrap().records.written).sum::<u64>()
+    );
     Ok(written)
 }
 
@@ -128,8 +140,13 @@ fn one_output_for_each_input() {
     put(root, "in/last.json", "");
     let output = root.join("out/made");
     let written = copy(&[root.join("in")], &output).unwrap();
-    assert_eq!(names(&output), ["a.jsonl", "b", "d.txt", "last.json"]);
-    assert_eq!(names(&output.join("b")), ["c.jsonl.gz", "empty.jsonl"]);
+    let manifests = |names: &[&str]| {
+        names.iter().flat_map(|name| [name.to_string(), format!("{name}.manifest")]).collect::<Vec<_>>()
+    };
+    let mut expected = manifests(&["a.jsonl", "d.txt", "last.json"]);
+    expected.insert(2, "b".to_owned());
+    assert_eq!(names(&output), expected);
+    assert_eq!(names(&output.join("b")), manifests(&["c.jsonl.gz", "empty.jsonl"]));
     assert_eq!(fs::read(&written[0]).unwrap(), b"{\"text\":\"a\"}\r\n{ \"text\" : \"b\" }\n");
     assert_eq!(&fs::read(&written[1]).unwrap()[..2], [0x1f, 0x8b]);
     assert_eq!(texts(read(&written[1])), ["c"]);
@@ -199,12 +216,15 @@ fn lines_about_documents() {
     }
     let inputs = Inputs::expand(&[root.join("in")]).unwrap();
     let outputs = Outputs::plan(&inputs, &root.join("out"), Payload::Lines).unwrap();
-    let mut writer = outputs.writer(false);
-    writer.write_line(0, "{}").unwrap();
-    writer.write_line(2, "1").unwrap();
-    assert_error(writer.write_line(1, "late"), "", "order of the inputs");
-    writer.finish().unwrap();
-    assert_eq!(names(&root.join("out")), ["a.jsonl", "b.jsonl.gz", "c.jsonl.zst"]);
+    let mut writer = writer(outputs).unwrap();
+    let mark = |file| Mark { file, ..Mark::default() };
+    writer.write_line(mark(0), "{}", &1).unwrap();
+    writer.write_line(mark(2), "1", &1).unwrap();
+    assert_error(writer.write_line(mark(1), "late", &1), "", "order of the inputs");
+    assert_eq!(writer.finish().unwrap().counts, 2);
+    let mut written = names(&root.join("out"));
+    written.retain(|name| !name.ends_with(".manifest"));
+    assert_eq!(written, ["a.jsonl", "b.jsonl.gz", "c.jsonl.zst"]);
     assert_eq!(fs::read(root.join("out/a.jsonl")).unwrap(), b"{}\n");
     assert_error(Outputs::plan(&inputs, &root.join("a.txt"), Payload::Lines), "a.txt", "expected .jsonl");
 }
@@ -216,7 +236,10 @@ fn an_unfinished_run_leaves_finished_files_and_a_partial_one() {
     put(root, "in/a.jsonl", "{\"text\":\"a\"}\n");
     put(root, "in/b.jsonl", "{\"text\":\"b\"}\n{\"text\":5}\n");
     assert_error(copy(&[root.join("in")], &root.join("out")), "b.jsonl:2: ", "expected a string");
-    assert_eq!(names(&root.join("out")), [".b.jsonl.partial", "a.jsonl"]);
+    let left = names(&root.join("out"));
+    assert_eq!(&left[2..], ["a.jsonl", "a.jsonl.manifest"]);
+    assert!(left[0].starts_with(".b.jsonl.") && left[0].ends_with(".journal"), "{left:?}");
+    assert!(left[1].starts_with(".b.jsonl.") && left[1].ends_with(".partial"), "{left:?}");
 }
 
 #[test]
@@ -225,10 +248,10 @@ fn patches_reach_the_file() {
     let path = put(folder.path(), "a.jsonl", "{\"text\":\"a\"}");
     let inputs = Inputs::expand(&[path]).unwrap();
     let output = folder.path().join("b.jsonl");
-    let mut writer = Outputs::plan(&inputs, &output, Payload::Documents).unwrap().writer(false);
+    let mut writer = writer(Outputs::plan(&inputs, &output, Payload::Documents).unwrap()).unwrap();
     for document in inputs.documents(ReadOptions::default()).unwrap() {
         let patch = Patch { metadata: Member::Set("{}"), ..Patch::default() };
-        writer.write(&document.unwrap(), &patch).unwrap();
+        writer.write(&document.unwrap(), &patch, &1).unwrap();
     }
     writer.finish().unwrap();
     assert_eq!(fs::read(output).unwrap(), b"{\"text\":\"a\",\"toedit\":{}}\n");

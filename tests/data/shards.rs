@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use proptest::sample::Index;
-use toedit::Error;
-use toedit::data::{Inputs, ReadOptions, Shard};
+use toedit::data::{Arrival, Inputs, ReadOptions, Shard};
 
 use crate::{assert_error, gzip, put, zstd};
 
@@ -20,19 +19,16 @@ type Item = (usize, u64, String);
 
 fn items(paths: &[PathBuf], shard: Option<Shard>) -> Vec<Item> {
     let options = ReadOptions { max_document_bytes: LIMIT, shard, ..ReadOptions::default() };
-    let mut documents = Inputs::expand(paths).unwrap().documents(options).unwrap();
-    let mut items = Vec::new();
-    while let Some(document) = documents.next() {
-        items.push(match document {
-            Ok(document) => (document.file(), document.line(), document.text().unwrap().to_owned()),
-            Err(Error::Record { path, line, reason }) => {
-                let file = paths.iter().position(|other| *other == path).unwrap_or(0);
-                (file, line, format!("{reason} {:?}", documents.refused()))
-            }
-            Err(error) => panic!("{error}"),
-        });
-    }
-    items
+    let documents = Inputs::expand(paths).unwrap().documents(options).unwrap();
+    let item = |arrival: toedit::Result<Arrival>| match arrival.unwrap() {
+        Arrival::Document(document) => {
+            (document.file(), document.line(), document.text().unwrap().to_owned())
+        }
+        Arrival::Refused(refused) => {
+            (refused.mark().file, refused.line(), format!("{} {:?}", refused.reason(), refused.raw()))
+        }
+    };
+    documents.arrivals().map(item).collect()
 }
 
 fn shards(paths: &[PathBuf], count: u32) -> Vec<Vec<Item>> {

@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-use super::shared::{CommonArgs, InputArgs, Missing, ModelArgs, OutputArgs, RunArgs, WindowArgs};
+use super::shared::{CommitArgs, CommonArgs, InputArgs, Missing, ModelArgs, OutputArgs, RunArgs, WindowArgs};
 use super::values::{ShardArg, at_least, mass, positive, threshold};
 use crate::data::Outputs;
 use crate::{Error, Result};
@@ -22,6 +22,9 @@ pub struct EditArgs {
     /// What to write.
     #[command(flatten)]
     pub output: OutputArgs,
+    /// How the output grows.
+    #[command(flatten)]
+    pub commit: CommitArgs,
     /// What the records hold.
     #[command(flatten)]
     pub form: FormArgs,
@@ -95,6 +98,17 @@ pub enum EmitArg {
     Ids,
     /// Text and ids.
     Both,
+}
+
+impl EmitArg {
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Ids => "ids",
+            Self::Both => "both",
+        }
+    }
 }
 
 /// Which tokens are edited. The group is one setting: any of it on the command line replaces all of it in a configuration file.
@@ -180,6 +194,7 @@ impl EditArgs {
     pub fn check(&self) -> Result<()> {
         let missing = Missing::default().model(&self.model).input(&self.input);
         let missing = if self.writes() { missing.output(&self.output) } else { missing };
-        missing.check("toedit edit --model assets/tiny --input assets/sample.jsonl --diff")
+        missing.check("toedit edit --model assets/tiny --input assets/sample.jsonl --diff")?;
+        if self.writes() { self.commit.check(&self.output) } else { Ok(()) }
     }
 }

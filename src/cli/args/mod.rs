@@ -10,6 +10,7 @@ mod shared;
 mod tokenize;
 mod train;
 mod values;
+mod verify;
 
 pub use edit::{EditArgs, EmitArg, RuleArgs, SamplerArg, SamplerArgs, StrategyArg};
 pub use eval::{EvalArgs, Measure, PerplexityArgs};
@@ -17,7 +18,8 @@ pub use info::InfoArgs;
 pub use revert::RevertArgs;
 pub use score::ScoreArgs;
 pub use shared::default_threads;
-pub use shared::{BosArg, CommonArgs, LogFormat, ModelArgs, RunArgs, WindowArgs, pool};
+pub use shared::{BosArg, CommonArgs, LogFormat, ModelArgs, OnErrorArg, RunArgs, WindowArgs, pool};
 pub use tokenize::TokenizeArgs;
 pub use train::{OptimizerArgs, PackingArg, ScheduleArg, TrainArgs};
 pub use values::ShardArg;
+pub use verify::VerifyArgs;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::shared::{CommonArgs, Missing, OutputArgs};
+use super::shared::{CommitArgs, CommonArgs, Missing, OutputArgs};
 use super::values::at_least;
 use crate::Result;
 use crate::data::ReadOptions;
@@ -24,6 +24,9 @@ pub struct RevertArgs {
     /// What to write.
     #[command(flatten)]
     pub output: OutputArgs,
+    /// How the output grows.
+    #[command(flatten)]
+    pub commit: CommitArgs,
     /// What every command takes.
     #[command(flatten)]
     pub common: CommonArgs,
@@ -41,6 +44,8 @@ impl RevertArgs {
     /// # Errors
     /// [`crate::Error::Usage`] naming what is missing.
     pub fn check(&self) -> Result<()> {
-        Missing::default().output(&self.output).check("toedit revert edited.jsonl --output original.jsonl")
+        let example = "toedit revert edited.jsonl --output original.jsonl";
+        Missing::default().output(&self.output).check(example)?;
+        self.commit.check(&self.output)
     }
 }

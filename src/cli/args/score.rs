@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::shared::{CommonArgs, InputArgs, Missing, ModelArgs, OutputArgs, RunArgs, WindowArgs};
+use super::shared::{CommitArgs, CommonArgs, InputArgs, Missing, ModelArgs, OutputArgs, RunArgs, WindowArgs};
 use super::values::at_least;
 use crate::Result;
 
@@ -18,6 +18,9 @@ pub struct ScoreArgs {
     /// What to write.
     #[command(flatten)]
     pub output: OutputArgs,
+    /// How the output grows.
+    #[command(flatten)]
+    pub commit: CommitArgs,
     /// What to write for each token.
     #[command(flatten)]
     pub tokens: TokenArgs,
@@ -67,6 +70,7 @@ impl ScoreArgs {
             .model(&self.model)
             .input(&self.input)
             .output(&self.output)
-            .check("toedit score --model assets/tiny --input assets/sample.jsonl --output -")
+            .check("toedit score --model assets/tiny --input assets/sample.jsonl --output -")?;
+        self.commit.check(&self.output)
     }
 }

@@ -8,7 +8,8 @@ use clap::{Args, ValueEnum};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::values::{DeviceArg, DtypeArg, at_least, between};
-use crate::data::{DEFAULT_MAX_DOCUMENT_BYTES, ReadOptions};
+use crate::data::{Begin, DEFAULT_FRAME_BYTES, DEFAULT_MAX_DOCUMENT_BYTES, ReadOptions, Settings};
+use crate::data::{MAX_DOCUMENT_BYTES, ON_ERROR, WriteConfig, is_dash};
 use crate::device::Device;
 use crate::model::Dtype;
 use crate::train::data::Bos;
@@ -153,6 +154,81 @@ pub struct OutputArgs {
     /// Write counts, settings and rates to this file as one JSON object
     #[arg(long, value_name = "FILE")]
     pub summary: Option<PathBuf>,
+}
+
+/// How the output grows, and what becomes of records that cannot be used.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Output")]
+pub struct CommitArgs {
+    /// Go on where an earlier run of the same command was stopped or killed, to the same bytes; a finished output is done
+    #[arg(long)]
+    pub resume: bool,
+    /// What becomes of a record that cannot be used
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = OnErrorArg::Stop)]
+    pub on_error: OnErrorArg,
+    /// Bytes, before compression, that are made durable at a time: at most so much is done again after a run was killed.
+    /// Compressed outputs depend on it
+    #[arg(long, value_name = "N", value_parser = between(1, 1 << 30), default_value_t = DEFAULT_FRAME_BYTES)]
+    pub frame_bytes: usize,
+}
+
+/// What becomes of a record that cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnErrorArg {
+    /// The run ends with an error that names it; all before it is kept for --resume
+    Stop,
+    /// It goes to OUTPUT.rejects with its place and the reason
+    Skip,
+    /// It comes out as it is
+    Pass,
+}
+
+impl OnErrorArg {
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Skip => "skip",
+            Self::Pass => "pass",
+        }
+    }
+}
+
+impl CommitArgs {
+    /// What to do with an output that is there.
+    pub fn begin(&self, output: &OutputArgs) -> Begin {
+        match (self.resume, output.overwrite) {
+            (true, _) => Begin::Resume,
+            (_, true) => Begin::Overwrite,
+            _ => Begin::New,
+        }
+    }
+
+    /// Checks that there is a place for what is set aside.
+    ///
+    /// # Errors
+    /// [`Error::Usage`].
+    pub fn check(&self, output: &OutputArgs) -> Result<()> {
+        if self.on_error == OnErrorArg::Skip && output.output.as_deref().is_some_and(is_dash) {
+            let reason = "--on-error skip needs a place for what it sets aside: name a file as --output";
+            return Err(Error::Usage(reason.into()));
+        }
+        Ok(())
+    }
+
+    /// How outputs are written whose bytes depend on `settings`.
+    pub fn write_config(
+        &self,
+        output: &OutputArgs,
+        read: &ReadOptions,
+        mut settings: Settings,
+    ) -> WriteConfig {
+        settings.insert("text_field".to_owned(), read.text_field.clone().into());
+        settings.insert(MAX_DOCUMENT_BYTES.to_owned(), read.max_document_bytes.into());
+        settings.insert(ON_ERROR.to_owned(), self.on_error.name().into());
+        let frame_bytes = self.frame_bytes;
+        WriteConfig { frame_bytes, settings, ..WriteConfig::new(self.begin(output)) }
+    }
 }
 
 /// What every command takes.

@@ -6,10 +6,10 @@ use serde_json::{Map, Value, json};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::super::args::{OptimizerArgs, ScheduleArg, TrainArgs};
+use super::super::session::device_setting;
 use super::data::TrainData;
 use crate::device::Device;
 use crate::model::Dtype;
-use crate::ops::simd::instruction_sets;
 use crate::train::schedule::{DEFAULT_DECAY_SHARE, Decay, Schedule};
 use crate::train::{LoraConfig, Origin, TrainConfig};
 use crate::{Error, Result};
@@ -88,11 +88,6 @@ pub fn record(
     config: &TrainConfig,
     (device, dtype): (Device, Dtype),
 ) -> Result<Map<String, Value>> {
-    // What else the sums' order, hence the last bits, depends on.
-    let device = match device {
-        Device::Cuda(_) => "cuda".to_owned(),
-        other => format!("{other} {}", instruction_sets().join(" ")).trim_end().to_owned(),
-    };
     let read = |path: &std::path::Path| fs::read(path).map_err(|error| Error::io(path, error));
     let model = match origin.checkpoint() {
         Some(checkpoint) => format!("{:016x}", checkpoint.fingerprint()?),
@@ -119,7 +114,7 @@ pub fn record(
         "lora_rank": config.lora.map(|lora| lora.rank),
         "lora_alpha": config.lora.map(|lora| lora.alpha),
         "seed": config.seed,
-        "device": device,
+        "device": device_setting(device),
         "dtype": dtype.to_string(),
     });
     let Value::Object(settings) = settings else { unreachable!("an object was written") };

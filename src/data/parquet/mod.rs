@@ -30,6 +30,11 @@ pub(super) const MAGIC: &[u8] = b"PAR1";
 /// The same where the footer is encrypted.
 const ENCRYPTED: &[u8] = b"PARE";
 
+/// The column that holds token ids.
+const IDS: &str = "input_ids";
+/// The column that holds what an edit did.
+const METADATA: &str = "toedit";
+
 /// Whether `path` is a regular file that begins as a Parquet file does.
 pub(super) fn begins(path: &Path) -> Result<bool> {
     let failed = |e| Error::io(path, e);

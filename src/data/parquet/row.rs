@@ -9,9 +9,9 @@ use serde_json::value::RawValue;
 use super::json;
 use super::leaf::{Leaf, Values};
 use super::table::Table;
+use super::{IDS, METADATA};
 use crate::data::document::Content;
 use crate::data::patch::{Member, Patch, quoted, splice};
-use crate::data::{IDS, METADATA};
 
 /// Some rows of a file.
 pub(super) struct Batch {

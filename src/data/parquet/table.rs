@@ -15,8 +15,7 @@ use parquet::file::reader::{ChunkReader, Length};
 use parquet::schema::types::{ColumnDescPtr, SchemaDescPtr, Type, TypePtr};
 
 use super::chunks::Chunks;
-use super::{ENCRYPTED, MAGIC, footer, guarded};
-use crate::data::{IDS, METADATA};
+use super::{ENCRYPTED, IDS, MAGIC, METADATA, footer, guarded};
 use crate::{Error, Result};
 
 /// The footer's length and the magic number.

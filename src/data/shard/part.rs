@@ -22,32 +22,35 @@ pub(in crate::data) enum Part {
     /// All of it.
     Whole,
     /// All of it too, but its records are dealt out in turn.
-    Dealt(Shard),
+    Dealt,
     /// The records that begin in these bytes of a plain file.
-    Bytes { file: File, range: Range<u64> },
+    Bytes(Range<u64>),
     /// The records that begin in these frames of a zstd file.
-    Frames { file: File, share: Share },
+    Frames(Share),
 }
 
 impl Part {
-    /// The part of `shard`; `file` is none where the input is standard input.
+    /// The part of `shard`. A stream may lie in a file, of which it is a part.
     ///
     /// # Errors
     /// The system's, and those of [`frames::share`].
-    pub fn plan(file: Option<File>, compression: Compression, shard: Option<Shard>) -> io::Result<Self> {
+    pub fn plan(
+        file: &File,
+        is_stream: bool,
+        compression: Compression,
+        shard: Option<Shard>,
+    ) -> io::Result<Self> {
         let Some(shard) = shard else { return Ok(Self::Whole) };
-        let Some(file) = file else { return Ok(Self::Dealt(shard)) };
         let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Ok(Self::Dealt(shard));
+        if is_stream || !metadata.is_file() {
+            return Ok(Self::Dealt);
         }
         match compression {
-            Compression::None => Ok(Self::Bytes { file, range: shard.range(metadata.len()) }),
-            Compression::Gzip => Ok(Self::Dealt(shard)),
-            Compression::Zstd => Ok(match frames::share(&file, metadata.len(), shard)? {
-                Some(share) => Self::Frames { file, share },
-                None => Self::Dealt(shard),
-            }),
+            Compression::None => Ok(Self::Bytes(shard.range(metadata.len()))),
+            Compression::Gzip => Ok(Self::Dealt),
+            Compression::Zstd => {
+                Ok(frames::share(file, metadata.len(), shard)?.map_or(Self::Dealt, Self::Frames))
+            }
         }
     }
 }
@@ -99,7 +102,7 @@ fn decode(file: &File, frames: Range<u64>) -> io::Result<impl BufRead> {
 }
 
 /// These bytes of a file, whose position moves there.
-pub(in crate::data) fn bytes(file: &File, range: Range<u64>) -> io::Result<io::Take<File>> {
+fn bytes(file: &File, range: Range<u64>) -> io::Result<io::Take<File>> {
     let mut file = file.try_clone()?;
     file.seek(SeekFrom::Start(range.start))?;
     Ok(file.take(range.end.saturating_sub(range.start)))
@@ -180,6 +183,12 @@ impl Line {
     pub fn in_file(&self) -> u64 {
         let before = self.before.as_ref().and_then(|before| before.extent().ok());
         self.number + before.unwrap_or_default().lines
+    }
+
+    /// The byte of the whole file's data that is byte `offset` of what the reader has seen of it.
+    pub fn offset_in_file(&self, offset: u64) -> u64 {
+        let before = self.before.as_ref().and_then(|before| before.extent().ok());
+        offset + before.unwrap_or_default().bytes
     }
 
     /// An error about this line of `path`.

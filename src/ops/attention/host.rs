@@ -379,7 +379,11 @@ fn write<E: Element>(sums: &[f32], factor: f32, head: usize, head_dim: usize, ou
         let row = &mut row[head * head_dim..][..head_dim];
         vectorize(
             #[inline(always)]
-            || row.iter_mut().zip(sums).for_each(|(out, sum)| *out = E::from_f32(sum * factor)),
+            || {
+                for (out, sum) in row.iter_mut().zip(sums) {
+                    *out = E::from_f32(sum * factor);
+                }
+            },
         );
     }
 }

@@ -8,6 +8,7 @@ use std::arch::x86_64::*;
 
 use half::bf16;
 
+use super::micro::{Lanes, tile};
 use super::{Kernel, Left, Panels, Start, check_tile, pack, span};
 use crate::tensor::{Element, PANEL};
 
@@ -30,7 +31,7 @@ fn is_detected() -> bool {
 }
 
 /// The kernel that runs `run`; only where [`is_detected`].
-fn kernel<E: Lane>(run: fn(Left<E>, Panels<E>, Start, &mut [f32], usize)) -> Kernel<E> {
+fn kernel<E: Gather>(run: fn(Left<E>, Panels<E>, Start, &mut [f32], usize)) -> Kernel<E> {
     Kernel { rows: ROWS, run, interleave: interleave::<E>, transpose: transpose::<E> }
 }
 
@@ -51,74 +52,140 @@ fn bf16_tile(a: Left<bf16>, b: Panels<bf16>, start: Start, out: &mut [f32], out_
 #[target_feature(enable = "avx512f")]
 unsafe fn f32_rows(a: Left<f32>, b: Panels<f32>, start: Start, out: *mut f32, out_stride: usize) {
     // SAFETY: passed on.
-    unsafe { by_rows(a, b, start, out, out_stride) }
+    unsafe { by_rows::<F32>(a, b, start, out, out_stride) }
 }
 
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn bf16_rows(a: Left<bf16>, b: Panels<bf16>, start: Start, out: *mut f32, out_stride: usize) {
     // SAFETY: passed on.
-    unsafe { by_rows(a, b, start, out, out_stride) }
+    unsafe { by_rows::<Bf16>(a, b, start, out, out_stride) }
 }
 
-/// The instructions in which the types differ. One group of inputs fills a 32-bit lane.
-trait Lane: Element {
-    type Vector: Copy;
-    unsafe fn broadcast(group: *const Self) -> Self::Vector;
-    unsafe fn load(weights: *const Self) -> Self::Vector;
-    unsafe fn multiply_add(sum: __m512, a: Self::Vector, b: Self::Vector) -> __m512;
-    /// Groups of sixteen columns from `count` inputs, which lie in rows; zero outside `mask`.
-    unsafe fn gather(inputs: *const Self, stride: usize, count: usize, mask: u16) -> __m512i;
+#[inline(always)]
+unsafe fn by_rows<L: Lanes>(
+    a: Left<L::Element>,
+    b: Panels<L::Element>,
+    start: Start,
+    out: *mut f32,
+    stride: usize,
+) {
+    // SAFETY: `check_tile` has seen `a.rows` rows, and the caller has the feature.
+    unsafe {
+        match a.rows {
+            1 => tile::<L, 1>(a, b, start, out, stride),
+            2 => tile::<L, 2>(a, b, start, out, stride),
+            3 => tile::<L, 3>(a, b, start, out, stride),
+            4 => tile::<L, 4>(a, b, start, out, stride),
+            5 => tile::<L, 5>(a, b, start, out, stride),
+            6 => tile::<L, 6>(a, b, start, out, stride),
+            7 => tile::<L, 7>(a, b, start, out, stride),
+            8 => tile::<L, 8>(a, b, start, out, stride),
+            9 => tile::<L, 9>(a, b, start, out, stride),
+            10 => tile::<L, 10>(a, b, start, out, stride),
+            11 => tile::<L, 11>(a, b, start, out, stride),
+            _ => tile::<L, ROWS>(a, b, start, out, stride),
+        }
+    }
 }
 
-impl Lane for f32 {
+struct F32;
+
+// SAFETY: each method is one instruction.
+unsafe impl Lanes for F32 {
+    type Element = f32;
     type Vector = __m512;
+    type Sums = __m512;
+    const COUNT: usize = LANES;
+
+    #[inline(always)]
+    unsafe fn zero() -> __m512 {
+        // SAFETY: the trait's, here and below.
+        unsafe { _mm512_setzero_ps() }
+    }
+
+    #[inline(always)]
+    unsafe fn resume(out: *const f32) -> __m512 {
+        unsafe { _mm512_loadu_ps(out) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(sums: __m512, out: *mut f32) {
+        unsafe { _mm512_storeu_ps(out, sums) }
+    }
 
     #[inline(always)]
     unsafe fn broadcast(group: *const f32) -> __m512 {
-        // SAFETY: the caller has checked the extent and the feature.
         unsafe { _mm512_set1_ps(*group) }
     }
 
     #[inline(always)]
     unsafe fn load(weights: *const f32) -> __m512 {
-        // SAFETY: as above.
         unsafe { _mm512_loadu_ps(weights) }
     }
 
     #[inline(always)]
-    unsafe fn multiply_add(sum: __m512, a: __m512, b: __m512) -> __m512 {
-        // SAFETY: as above.
-        unsafe { _mm512_fmadd_ps(a, b, sum) }
-    }
-
-    #[inline(always)]
-    unsafe fn gather(inputs: *const f32, _: usize, _: usize, mask: u16) -> __m512i {
-        // SAFETY: as above.
-        unsafe { _mm512_maskz_loadu_epi32(mask, inputs.cast()) }
+    unsafe fn multiply_add(sums: __m512, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_fmadd_ps(a, b, sums) }
     }
 }
 
-impl Lane for bf16 {
+struct Bf16;
+
+// SAFETY: each method is one instruction, or f32's.
+unsafe impl Lanes for Bf16 {
+    type Element = bf16;
     type Vector = __m512bh;
+    type Sums = __m512;
+    const COUNT: usize = LANES;
+
+    #[inline(always)]
+    unsafe fn zero() -> __m512 {
+        // SAFETY: the trait's, here and below.
+        unsafe { F32::zero() }
+    }
+
+    #[inline(always)]
+    unsafe fn resume(out: *const f32) -> __m512 {
+        unsafe { F32::resume(out) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(sums: __m512, out: *mut f32) {
+        unsafe { F32::store(sums, out) }
+    }
 
     #[inline(always)]
     unsafe fn broadcast(group: *const bf16) -> __m512bh {
-        // SAFETY: the caller has checked the extent and the feature; a pair need not be aligned; the types have equal size.
+        // A pair need not be aligned; the types have equal size.
         unsafe { std::mem::transmute(_mm512_set1_epi32(group.cast::<i32>().read_unaligned())) }
     }
 
     #[inline(always)]
     unsafe fn load(weights: *const bf16) -> __m512bh {
-        // SAFETY: as above.
         unsafe { std::mem::transmute(_mm512_loadu_si512(weights.cast())) }
     }
 
     #[inline(always)]
-    unsafe fn multiply_add(sum: __m512, a: __m512bh, b: __m512bh) -> __m512 {
-        // SAFETY: as above.
-        unsafe { _mm512_dpbf16_ps(sum, a, b) }
+    unsafe fn multiply_add(sums: __m512, a: __m512bh, b: __m512bh) -> __m512 {
+        unsafe { _mm512_dpbf16_ps(sums, a, b) }
     }
+}
 
+/// How inputs that lie in rows come into lanes.
+trait Gather: Element {
+    /// Groups of sixteen columns from `count` inputs, which lie in rows; zero outside `mask`.
+    unsafe fn gather(inputs: *const Self, stride: usize, count: usize, mask: u16) -> __m512i;
+}
+
+impl Gather for f32 {
+    #[inline(always)]
+    unsafe fn gather(inputs: *const f32, _: usize, _: usize, mask: u16) -> __m512i {
+        // SAFETY: the caller has checked the extent and the feature.
+        unsafe { _mm512_maskz_loadu_epi32(mask, inputs.cast()) }
+    }
+}
+
+impl Gather for bf16 {
     #[inline(always)]
     unsafe fn gather(inputs: *const bf16, stride: usize, count: usize, mask: u16) -> __m512i {
         // SAFETY: as above; the second input is only touched where there is one.
@@ -133,69 +200,8 @@ impl Lane for bf16 {
     }
 }
 
-#[inline(always)]
-unsafe fn by_rows<E: Lane>(a: Left<E>, b: Panels<E>, start: Start, out: *mut f32, stride: usize) {
-    // SAFETY: `check_tile` has seen `a.rows` rows, and the caller has the feature.
-    unsafe {
-        match a.rows {
-            1 => tile::<E, 1>(a, b, start, out, stride),
-            2 => tile::<E, 2>(a, b, start, out, stride),
-            3 => tile::<E, 3>(a, b, start, out, stride),
-            4 => tile::<E, 4>(a, b, start, out, stride),
-            5 => tile::<E, 5>(a, b, start, out, stride),
-            6 => tile::<E, 6>(a, b, start, out, stride),
-            7 => tile::<E, 7>(a, b, start, out, stride),
-            8 => tile::<E, 8>(a, b, start, out, stride),
-            9 => tile::<E, 9>(a, b, start, out, stride),
-            10 => tile::<E, 10>(a, b, start, out, stride),
-            11 => tile::<E, 11>(a, b, start, out, stride),
-            _ => tile::<E, ROWS>(a, b, start, out, stride),
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn tile<E: Lane, const MR: usize>(
-    a: Left<E>,
-    b: Panels<E>,
-    start: Start,
-    out: *mut f32,
-    out_stride: usize,
-) {
-    // SAFETY: `check_tile` has verified that MR rows of k inputs, the panel and MR output rows lie inside their slices.
-    unsafe {
-        let mut sums = [[_mm512_setzero_ps(); 2]; MR];
-        if start == Start::Outputs {
-            for (row, sums) in sums.iter_mut().enumerate() {
-                let out = out.add(row * out_stride);
-                *sums = [_mm512_loadu_ps(out), _mm512_loadu_ps(out.add(LANES))];
-            }
-        }
-        let mut inputs = a.data.as_ptr();
-        for segment in 0..b.segments {
-            let mut weights = b.data.as_ptr().add(segment * b.segment_stride);
-            for _ in 0..b.segment / E::GROUP {
-                let low = E::load(weights);
-                let high = E::load(weights.add(LANES * E::GROUP));
-                for (row, sums) in sums.iter_mut().enumerate() {
-                    let input = E::broadcast(inputs.add(row * a.stride));
-                    sums[0] = E::multiply_add(sums[0], input, low);
-                    sums[1] = E::multiply_add(sums[1], input, high);
-                }
-                weights = weights.add(PANEL * E::GROUP);
-                inputs = inputs.add(a.step);
-            }
-        }
-        for (row, sums) in sums.iter().enumerate() {
-            let out = out.add(row * out_stride);
-            _mm512_storeu_ps(out, sums[0]);
-            _mm512_storeu_ps(out.add(LANES), sums[1]);
-        }
-    }
-}
-
 /// [`pack::interleave`], sixteen lanes at a time.
-fn interleave<E: Lane>(from: pack::Source<E>, lanes: usize, out: &mut [E]) {
+fn interleave<E: Gather>(from: pack::Source<E>, lanes: usize, out: &mut [E]) {
     if from.rows == 0 {
         return;
     }
@@ -207,7 +213,7 @@ fn interleave<E: Lane>(from: pack::Source<E>, lanes: usize, out: &mut [E]) {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-unsafe fn interleave_panels<E: Lane>(from: pack::Source<E>, lanes: usize, out: *mut E) {
+unsafe fn interleave_panels<E: Gather>(from: pack::Source<E>, lanes: usize, out: *mut E) {
     let first = |count: usize| ((1u32 << count.min(LANES)) - 1) as u16;
     let pitch = pack::pitch(lanes);
     let panel = from.rows.next_multiple_of(E::GROUP) * pitch;
@@ -232,7 +238,7 @@ unsafe fn interleave_panels<E: Lane>(from: pack::Source<E>, lanes: usize, out: *
 }
 
 /// [`pack::transpose`], by blocks of sixteen rows and sixteen groups where they are whole.
-fn transpose<E: Lane>(from: pack::Source<E>, panel: &mut [E]) {
+fn transpose<E: Element>(from: pack::Source<E>, panel: &mut [E]) {
     let block = LANES * E::GROUP;
     let whole = if from.rows == PANEL { from.width / block * block } else { 0 };
     for k in (0..whole).step_by(block) {
@@ -249,7 +255,7 @@ fn transpose<E: Lane>(from: pack::Source<E>, panel: &mut [E]) {
 
 /// Sixteen rows of sixteen lanes: each of four rounds merges rows i and i + 8 lane by lane into rows 2i and 2i + 1.
 #[target_feature(enable = "avx512f")]
-unsafe fn transpose_block<E: Lane>(from: *const E, stride: usize, to: *mut E) {
+unsafe fn transpose_block<E: Element>(from: *const E, stride: usize, to: *mut E) {
     // SAFETY: passed on.
     unsafe {
         let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);

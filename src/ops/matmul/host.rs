@@ -171,10 +171,13 @@ fn merge_rows<D>(
         || {
             for (row, sums) in rows.iter_mut().zip(sums.chunks_exact(width)) {
                 if bias.is_empty() {
-                    row.iter_mut().zip(sums).for_each(|(out, sum)| merge(out, *sum));
+                    for (out, sum) in row.iter_mut().zip(sums) {
+                        merge(out, *sum);
+                    }
                 } else {
-                    let biased = sums.iter().zip(bias).map(|(sum, bias)| sum + bias);
-                    row.iter_mut().zip(biased).for_each(|(out, sum)| merge(out, sum));
+                    for (out, (sum, bias)) in row.iter_mut().zip(sums.iter().zip(bias)) {
+                        merge(out, sum + bias);
+                    }
                 }
             }
         },
@@ -248,7 +251,7 @@ mod tests {
         let a_source = if layout == Layout::Tn { source(&a_stored, k, m) } else { source(&a_stored, m, k) };
         let b_source = if layout == Layout::Nt { source(&b_stored, n, k) } else { source(&b_stored, k, n) };
         let bias = values(n, 3);
-        for kernel in [E::kernel(), E::portable_kernel()] {
+        for kernel in E::kernels() {
             let mut out = vec![1.0f32; m * n];
             let product = Product { kernel, layout, sizes, a: a_source, b: b_source, bias: &bias };
             product.run(&mut out, n, |out, sum| *out += sum);

@@ -176,7 +176,9 @@ impl Norm<&[f32]> {
                 for (out, (x, dy)) in out.chunks_mut(out_stride).zip(inputs) {
                     let d = work.row.len();
                     self.row_backward(&x[..d], &dy[..d], work);
-                    out.iter_mut().zip(&*work.row).for_each(|(out, back)| put(out, *back));
+                    for (out, back) in out.iter_mut().zip(&*work.row) {
+                        put(out, *back);
+                    }
                 }
             },
         );
@@ -189,7 +191,9 @@ impl Norm<&[f32]> {
             || {
                 for (x, dy) in x.chunks_exact(d).zip(dy.chunks_exact_mut(d)) {
                     self.row_backward(x, dy, work);
-                    dy.iter_mut().zip(&*work.row).for_each(|(dy, back)| *dy = E::from_f32(*back));
+                    for (dy, back) in dy.iter_mut().zip(&*work.row) {
+                        *dy = E::from_f32(*back);
+                    }
                 }
             },
         );
@@ -198,21 +202,36 @@ impl Norm<&[f32]> {
     /// Leaves the gradient of `x` in `work.row`.
     #[inline(always)]
     fn row_backward<X: Element, G: Element>(&self, x: &[X], dy: &[G], work: &mut Work<'_>) {
-        let (shift, rstd) = self.moments(x);
-        let normal = |x: &X| (x.to_f32() - shift) * rstd;
+        let moments = self.moments(x);
         if let Some(dweight) = &mut work.dweight {
-            dweight.iter_mut().zip(x).zip(dy).for_each(|((sum, x), dy)| *sum += dy.to_f32() * normal(x));
+            for ((sum, x), dy) in dweight.iter_mut().zip(x).zip(dy) {
+                *sum += dy.to_f32() * normal(x, moments);
+            }
         }
         if let Some(dbias) = &mut work.dbias {
-            dbias.iter_mut().zip(dy).for_each(|(sum, dy)| *sum += dy.to_f32());
+            for (sum, dy) in dbias.iter_mut().zip(dy) {
+                *sum += dy.to_f32();
+            }
         }
-        self.each(work.row.iter_mut().zip(dy), |(g, dy), weight, _| *g = dy.to_f32() * weight);
+        self.each(
+            work.row.iter_mut().zip(dy),
+            #[inline(always)]
+            |(g, dy), weight, _| *g = dy.to_f32() * weight,
+        );
         let share = 1.0 / x.len() as f32;
-        let along = math::sum_pairs(work.row, x, |g, x| g * normal(&x)) * share;
+        let along = math::sum_pairs(work.row, x, |g, x| g * normal(&x, moments)) * share;
         let level = match self.kind {
             NormKind::Layer => math::sum(work.row, |g| g) * share,
             NormKind::Rms => 0.0,
         };
-        work.row.iter_mut().zip(x).for_each(|(g, x)| *g = rstd * (*g - level - normal(x) * along));
+        for (g, x) in work.row.iter_mut().zip(x) {
+            *g = moments.1 * (*g - level - normal(x, moments) * along);
+        }
     }
+}
+
+/// `n` of the formula, given the mean and rstd.
+#[inline(always)]
+fn normal<X: Element>(x: &X, (shift, rstd): (f32, f32)) -> f32 {
+    (x.to_f32() - shift) * rstd
 }

@@ -31,6 +31,13 @@ pub(crate) struct Engine<'m> {
     idle: Mutex<Vec<Box<dyn Runner + 'm>>>,
 }
 
+/// Names the first id that a vocabulary of so many ids does not have.
+pub(crate) fn unknown_id(ids: &[u32], vocabulary: usize) -> Option<String> {
+    let position = ids.iter().position(|id| *id as usize >= vocabulary)?;
+    let id = ids[position];
+    Some(format!("token id {id} at position {position}: the model's vocabulary has {vocabulary} ids"))
+}
+
 /// A document for the model: tokens before it that are context only, such as a BOS, and its own.
 #[derive(Clone, Copy, Debug)]
 pub struct Sequence<'a> {
@@ -154,11 +161,7 @@ impl<'m> Engine<'m> {
                 let reason = format!("context token id {id}: the model's vocabulary has {vocabulary} ids");
                 return Err(Error::Usage(reason));
             }
-            if let Some(position) = ids.iter().position(|id| *id as usize >= vocabulary) {
-                let reason = format!(
-                    "token id {} at position {position}: the model's vocabulary has {vocabulary} ids",
-                    ids[position]
-                );
+            if let Some(reason) = unknown_id(ids, vocabulary) {
                 return Err(Error::Document { index, reason });
             }
         }
