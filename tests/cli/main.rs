@@ -18,6 +18,7 @@ mod rules;
 mod score;
 mod shards;
 mod signals;
+mod slurm;
 mod tokenize;
 mod train;
 
