@@ -246,8 +246,9 @@ impl Run<'_> {
             Sink::Diff(_, written) => {
                 written.counts += &totals;
                 match self.args.commit.on_error {
+                    OnErrorArg::Stop => return Err(refused.error()),
+                    OnErrorArg::Skip => written.records.set_aside += 1,
                     OnErrorArg::Pass => written.records.passed += 1,
-                    _ => written.records.set_aside += 1,
                 }
                 Ok(())
             }

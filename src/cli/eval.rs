@@ -123,7 +123,10 @@ impl Figures {
                 progress.update(self.tally.done.documents, self.tally.done.tokens, read.read());
                 Ok(jobs)
             },
-            write: |_: Entry<Job<()>>| Ok(()),
+            write: |entry: Entry<Job<()>>| match entry {
+                Entry::Done(_) => Ok(()),
+                Entry::Refused(refused) => Err(refused.error()),
+            },
         }
         .run(documents)?;
         self.batches.close();

@@ -108,7 +108,7 @@ pub enum Entry<T> {
 pub struct Pipeline<'a, Prepare, Work, Write> {
     /// Ends the run while it waits for input; the model looks for itself.
     pub interrupt: &'a Interrupt,
-    /// What becomes of records that cannot be used: with `stop`, `write` sees none.
+    /// What becomes of records that cannot be used: with `stop`, nothing is read after the first.
     pub on_error: OnErrorArg,
     /// Finds a document's tokens, and what else the command needs, on the reading thread.
     pub prepare: Prepare,
@@ -145,10 +145,7 @@ impl<Prepare, Work, Write> Pipeline<'_, Prepare, Work, Write> {
                 read(documents, &prepare, on_error, &mut chunks)
             });
             let writer = scope.spawn(move || {
-                let count = |written, entry| match entry {
-                    Entry::Refused(refused) if on_error == OnErrorArg::Stop => Err(refused.error()),
-                    entry => write(entry).map(|()| written + 1),
-                };
+                let count = |written, entry| write(entry).map(|()| written + 1);
                 let written = outgoing.into_iter().flatten().try_fold(0, count);
                 failed.fetch_or(written.is_err(), Ordering::Relaxed);
                 written
@@ -281,7 +278,7 @@ pub fn refuse<C: Counts>(
     counts: &C,
 ) -> Result<()> {
     match on_error {
-        OnErrorArg::Stop => Err(refused.error()),
+        OnErrorArg::Stop => writer.reach(refused.mark()).and(Err(refused.error())),
         OnErrorArg::Skip => writer.set_aside(refused, counts),
         OnErrorArg::Pass => writer.pass(refused, counts),
     }

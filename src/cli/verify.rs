@@ -62,6 +62,8 @@ fn outputs_in(folder: &Path) -> Result<BTreeSet<PathBuf>> {
     let mut found = BTreeSet::new();
     for entry in fs::read_dir(folder).map_err(|e| Error::io(folder, e))? {
         let path = entry.map_err(|e| Error::io(folder, e))?.path();
+        // More likely a summary than an output.
+        let is_json = path.extension().is_some_and(|extension| extension == "json");
         let is_hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
         if let Some(output) = output_of_journal(&path) {
             found.insert(output);
@@ -72,7 +74,7 @@ fn outputs_in(folder: &Path) -> Result<BTreeSet<PathBuf>> {
         } else if path.extension().is_some_and(|extension| extension == "manifest" || extension == "rejects")
         {
             found.insert(path.with_extension(""));
-        } else if Format::from_name(&path).is_some() {
+        } else if Format::from_name(&path).is_some() && !is_json {
             found.insert(path);
         }
     }

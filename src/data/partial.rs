@@ -300,7 +300,11 @@ impl Site {
         remove(&*self.storage, &whole)?;
         let mut file = self.storage.create(&whole).map_err(|e| Error::io(&whole, e))?;
         write(&mut *file).and_then(|()| file.sync()).map_err(|e| Error::io(&whole, e))?;
-        self.storage.rename(&whole, path).map_err(|e| Error::io(path, e))
+        match self.storage.rename(&whole, path) {
+            // Another process has finished the same, and removed this with all else.
+            Err(error) if error.kind() == ErrorKind::NotFound && path.exists() => Ok(()),
+            renamed => renamed.map_err(|e| Error::io(path, e)),
+        }
     }
 
     /// Removes all that was needed to make the output, of every process.
@@ -309,10 +313,7 @@ impl Site {
         let mut files = working_files(&self.output).map_err(|e| Error::io(folder, e))?;
         // Without a journal, what remains is nothing.
         files.sort_by_key(|(_, kind)| *kind != Kind::Journal);
-        // What another process is about to give a name is its own.
-        let is_mine = |token: &str| token == self.token;
-        for (token, kind) in files.into_iter().filter(|(token, kind)| *kind != Kind::Whole || is_mine(token))
-        {
+        for (token, kind) in files {
             remove(&*self.storage, &working_path(&self.output, &token, kind))?;
         }
         Ok(())

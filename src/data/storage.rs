@@ -38,7 +38,7 @@ pub trait StoredFile: Debug + Send {
 
 /// The operating system's.
 #[derive(Debug)]
-pub(super) struct System;
+pub struct System;
 
 impl Storage for System {
     fn create(&self, path: &Path) -> io::Result<Box<dyn StoredFile>> {

@@ -80,8 +80,12 @@ pub struct OutputWriter<C> {
     outputs: Outputs,
     config: WriteConfig,
     digests: InputDigests,
-    /// What there is of each output.
+    /// What there is of each output that is not opened yet.
     states: Vec<State>,
+    /// What of the inputs is still to be read.
+    plan: ReadPlan,
+    /// Whether every output was complete before.
+    is_done: bool,
     /// The output to open next.
     next: usize,
     current: Option<Current<C>>,
@@ -125,17 +129,31 @@ impl<C: Counts> OutputWriter<C> {
     /// As `find` has them; the system's.
     pub(super) fn new(outputs: Outputs, config: WriteConfig) -> Result<Self> {
         let (digests, written) = (InputDigests::default(), Written::default());
+        let (states, plan) = (Vec::new(), ReadPlan::default());
         let mut writer =
-            Self { outputs, config, digests, states: Vec::new(), next: 0, current: None, written };
+            Self { outputs, config, digests, states, plan, is_done: false, next: 0, current: None, written };
         for output in 0..writer.outputs.paths().len() {
             let state = writer.state(output)?;
             writer.states.push(state);
         }
+        writer.is_done = writer.states.iter().all(|state| matches!(state, State::Done));
+        writer.plan = writer.plan();
+        // Better to learn now than after the first documents that another process has it.
+        writer.open_up_to(0)?;
         Ok(writer)
     }
 
     /// What of the inputs is still to be read; to be given to `Documents::with_plan`.
     pub fn read_plan(&self) -> ReadPlan {
+        self.plan.clone()
+    }
+
+    /// Whether every output was complete before.
+    pub fn is_done(&self) -> bool {
+        self.is_done
+    }
+
+    fn plan(&self) -> ReadPlan {
         let mut starts = Vec::new();
         for (output, state) in self.states.iter().enumerate() {
             let inputs = self.outputs.inputs_of(output);
@@ -154,11 +172,6 @@ impl<C: Counts> OutputWriter<C> {
             }));
         }
         ReadPlan { starts, is_chained: self.outputs.is_single(), digests: self.digests.clone() }
-    }
-
-    /// Whether every output was complete before.
-    pub fn is_done(&self) -> bool {
-        self.states.iter().all(|state| matches!(state, State::Done))
     }
 
     /// Writes `document` with `patch` applied to the output of its input file, and counts it.
@@ -180,6 +193,14 @@ impl<C: Counts> OutputWriter<C> {
         let current = self.output_of(mark.file)?;
         current.framing.line(line.as_bytes())?;
         current.count_written(mark, counts)
+    }
+
+    /// Completes the outputs of the inputs before the one that `mark` is of.
+    ///
+    /// # Errors
+    /// As [`OutputWriter::finish`].
+    pub fn reach(&mut self, mark: Mark) -> Result<()> {
+        self.output_of(mark.file).map(drop)
     }
 
     /// Sets a record aside: it goes to the reject file of its output.

@@ -13,6 +13,8 @@ mod inputs;
 mod models;
 mod outputs;
 mod provenance;
+mod rejects;
+mod resume;
 mod revert;
 mod rules;
 mod score;
@@ -21,6 +23,7 @@ mod signals;
 mod slurm;
 mod tokenize;
 mod train;
+mod verify;
 
 use std::fs;
 use std::io::Write;
@@ -169,14 +172,27 @@ impl Place {
         serde_json::from_str(&self.read(name)).unwrap()
     }
 
-    /// The names in the folder, hidden ones too, without what every place has.
+    /// The names in the folder, hidden ones too, without what every place and every output has.
     fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(self.folder.path()).unwrap();
         let mut names: Vec<_> =
             entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.retain(|name| name != "tiny" && name != "sample.jsonl");
         names.sort();
+        let is_made =
+            |name: &str| name.strip_suffix(".manifest").is_some_and(|made| self.path(made).exists());
+        names.retain(|name| !is_made(name));
         names
+    }
+
+    /// The hidden files of outputs that are not finished: name and kind.
+    fn unfinished(&self) -> Vec<(String, String)> {
+        let parts = |name: &str| {
+            let (rest, kind) = name.strip_prefix('.')?.rsplit_once('.')?;
+            let (made, token) = rest.rsplit_once('.')?;
+            (token.len() == 16).then(|| (made.to_owned(), kind.to_owned()))
+        };
+        self.names().iter().filter_map(|name| parts(name)).collect()
     }
 
     /// Copies the model to the folder `copy`, where a test may change it.

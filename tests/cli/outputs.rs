@@ -321,7 +321,8 @@ fn an_output_that_cannot_be_finished_does_not_get_its_name() {
     let mut command = Command::new("bash");
     command.args(["-c", &line]).current_dir(place.path(""));
     run(command, b"").fails(&["out.jsonl", "File too large"]);
-    assert_eq!(place.names(), [".out.jsonl.partial"]);
+    let kinds = ["journal", "partial"].map(|kind| ("out.jsonl".to_owned(), kind.to_owned()));
+    assert_eq!(place.unfinished(), kinds);
     // The next run begins afresh.
     place.score("--input sample.jsonl --output out.jsonl").done();
     assert_eq!((place.names(), place.records("out.jsonl").len()), (vec!["out.jsonl".to_owned()], 36));

@@ -33,7 +33,8 @@ fn the_whole_sample_comes_back() {
         .iter()
         .map(|r| r["toedit"]["edits"].as_array().unwrap().len())
         .sum::<usize>();
-    assert_eq!(place.json("s.json"), json!({"documents": back.lines().count(), "reverted": edits}));
+    let summary = place.json("s.json");
+    assert_eq!((&summary["documents"], &summary["reverted"]), (&json!(back.lines().count()), &json!(edits)));
     assert_eq!(outcome.stderr, format!("36 documents, {edits} tokens reverted\n"));
 }
 
@@ -125,7 +126,7 @@ fn records_that_cannot_be_reverted_are_named() {
     ] {
         let place = Place::with_input(&format!("{}{line}", record(0, "")));
         place.run("revert in.jsonl --output back.jsonl").fails(&["in.jsonl:2", part]);
-        assert_eq!(place.names(), [".back.jsonl.partial", "in.jsonl"]);
+        assert!(!place.unfinished().is_empty() && !place.path("back.jsonl").exists());
     }
     let place = Place::with_input(&record(1, &edit(0, "a")));
     assert_eq!(place.run("revert in.jsonl --output -").done().stdout, "{\"text\":\"xb\"}\n");

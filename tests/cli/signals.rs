@@ -17,7 +17,7 @@ fn start(place: &Place, words: &str, input: &[u8]) -> Child {
     let mut child = command.spawn().unwrap();
     child.stdin.as_mut().unwrap().write_all(input).unwrap();
     let start = Instant::now();
-    while !place.path(".out.jsonl.partial").exists() {
+    while place.unfinished().is_empty() {
         assert!(start.elapsed() < PATIENCE, "{words}: nothing was written");
         sleep(Duration::from_millis(5));
     }
@@ -43,26 +43,65 @@ fn end(mut child: Child) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
 
+/// What was durable stays, and a later run goes on behind it to the bytes of one that was not stopped.
 #[test]
-fn a_signal_stops_the_run() {
+fn a_signal_stops_the_run_and_resume_goes_on() {
     let place = Place::with_sample(4);
     let input = place.bytes("in.jsonl");
     place.edit("--input in.jsonl --output edited.jsonl --provenance").done();
     let edited = place.bytes("edited.jsonl");
-    let score = "score --model tiny --input - --output out.jsonl --batch-tokens 64";
-    let edit = "edit --model tiny --input - --output out.jsonl --batch-tokens 64";
-    let revert = "revert - --output out.jsonl";
+    let score = "score --model tiny --input - --output out.jsonl --batch-tokens 64 --frame-bytes 100";
+    let edit = "edit --model tiny --input - --output out.jsonl --batch-tokens 64 --frame-bytes 100";
+    let revert = "revert - --output out.jsonl --frame-bytes 100";
     for (words, input) in [(score, &input), (edit, &input), (revert, &edited)] {
+        place.run_with(words, input).done();
+        let whole = place.bytes("out.jsonl");
         for (name, number) in [("-INT", 2), ("-TERM", 15)] {
+            for file in ["out.jsonl", "out.jsonl.manifest"] {
+                std::fs::remove_file(place.path(file)).unwrap();
+            }
             let child = start(&place, words, input);
             signal(&child, name);
             let (status, stderr) = end(child);
             assert_eq!(status, Some(128 + number), "{words}: {stderr}");
             assert_eq!(stderr, format!("toedit: stopped by signal {number}\n"));
-            assert_eq!(place.names(), [".out.jsonl.partial", "edited.jsonl", "in.jsonl"]);
-            std::fs::remove_file(place.path(".out.jsonl.partial")).unwrap();
+            let left = place.unfinished();
+            assert!(left.len() == 2 && left.iter().all(|(name, _)| name == "out.jsonl"), "{left:?}");
+            place.run_with(&format!("{words} --resume"), input).done();
+            assert!(place.bytes("out.jsonl") == whole, "{words}");
+            assert_eq!(place.names(), ["edited.jsonl", "in.jsonl", "out.jsonl"]);
+        }
+        for file in ["out.jsonl", "out.jsonl.manifest"] {
+            std::fs::remove_file(place.path(file)).unwrap();
         }
     }
+}
+
+/// At moments of its own choosing, once or twice: loading, reading, writing.
+#[test]
+fn signals_at_ten_moments() {
+    let place = Place::with_sample(12);
+    let words = "--input in.jsonl --output whole.jsonl.gz --batch-tokens 64 --frame-bytes 1000";
+    let begun = Instant::now();
+    place.edit(words).done();
+    let whole = begun.elapsed();
+    let words = words.replace("whole", "out");
+    for moment in 0..10 {
+        let mut command = place.command(&format!("edit --model tiny {words} --resume"));
+        let child =
+            command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        sleep(whole * moment / 12);
+        signal(&child, "-TERM");
+        if moment % 2 == 1 {
+            signal(&child, "-TERM");
+        }
+        let (status, stderr) = end(child);
+        // Before the handlers are there the signal itself ends the process; after the last frame it comes too late.
+        assert!([None, Some(143), Some(0)].contains(&status), "{status:?}: {stderr}");
+    }
+    place.edit(&format!("{words} --resume")).done();
+    assert!(place.bytes("out.jsonl.gz") == place.bytes("whole.jsonl.gz"));
+    assert_eq!(place.names(), ["in.jsonl", "out.jsonl.gz", "whole.jsonl.gz"]);
 }
 
 /// Standard input stays open and brings nothing more: the error is told nonetheless.

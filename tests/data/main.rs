@@ -1,6 +1,7 @@
 //! Documents in, documents out: records, patches, compression, inputs and outputs.
 
 mod compression;
+mod faults;
 mod inputs;
 mod outputs;
 mod patches;

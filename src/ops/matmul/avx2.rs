@@ -51,32 +51,37 @@ unsafe impl Lanes for F32 {
 
     #[inline(always)]
     unsafe fn zero() -> __m256 {
-        // SAFETY: the trait's, here and below.
+        // SAFETY: the trait's.
         unsafe { _mm256_setzero_ps() }
     }
 
     #[inline(always)]
     unsafe fn resume(out: *const f32) -> __m256 {
+        // SAFETY: the trait's.
         unsafe { _mm256_loadu_ps(out) }
     }
 
     #[inline(always)]
     unsafe fn store(sums: __m256, out: *mut f32) {
+        // SAFETY: the trait's.
         unsafe { _mm256_storeu_ps(out, sums) }
     }
 
     #[inline(always)]
     unsafe fn broadcast(group: *const f32) -> __m256 {
+        // SAFETY: the trait's.
         unsafe { _mm256_broadcast_ss(&*group) }
     }
 
     #[inline(always)]
     unsafe fn load(weights: *const f32) -> __m256 {
+        // SAFETY: the trait's.
         unsafe { _mm256_loadu_ps(weights) }
     }
 
     #[inline(always)]
     unsafe fn multiply_add(sums: __m256, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: the trait's.
         unsafe { _mm256_fmadd_ps(a, b, sums) }
     }
 }

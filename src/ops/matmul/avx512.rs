@@ -99,32 +99,37 @@ unsafe impl Lanes for F32 {
 
     #[inline(always)]
     unsafe fn zero() -> __m512 {
-        // SAFETY: the trait's, here and below.
+        // SAFETY: the trait's.
         unsafe { _mm512_setzero_ps() }
     }
 
     #[inline(always)]
     unsafe fn resume(out: *const f32) -> __m512 {
+        // SAFETY: the trait's.
         unsafe { _mm512_loadu_ps(out) }
     }
 
     #[inline(always)]
     unsafe fn store(sums: __m512, out: *mut f32) {
+        // SAFETY: the trait's.
         unsafe { _mm512_storeu_ps(out, sums) }
     }
 
     #[inline(always)]
     unsafe fn broadcast(group: *const f32) -> __m512 {
+        // SAFETY: the trait's.
         unsafe { _mm512_set1_ps(*group) }
     }
 
     #[inline(always)]
     unsafe fn load(weights: *const f32) -> __m512 {
+        // SAFETY: the trait's.
         unsafe { _mm512_loadu_ps(weights) }
     }
 
     #[inline(always)]
     unsafe fn multiply_add(sums: __m512, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the trait's.
         unsafe { _mm512_fmadd_ps(a, b, sums) }
     }
 }
@@ -140,33 +145,37 @@ unsafe impl Lanes for Bf16 {
 
     #[inline(always)]
     unsafe fn zero() -> __m512 {
-        // SAFETY: the trait's, here and below.
+        // SAFETY: the trait's.
         unsafe { F32::zero() }
     }
 
     #[inline(always)]
     unsafe fn resume(out: *const f32) -> __m512 {
+        // SAFETY: the trait's.
         unsafe { F32::resume(out) }
     }
 
     #[inline(always)]
     unsafe fn store(sums: __m512, out: *mut f32) {
+        // SAFETY: the trait's.
         unsafe { F32::store(sums, out) }
     }
 
     #[inline(always)]
     unsafe fn broadcast(group: *const bf16) -> __m512bh {
-        // A pair need not be aligned; the types have equal size.
+        // SAFETY: the trait's; a pair need not be aligned, and the types have equal size.
         unsafe { std::mem::transmute(_mm512_set1_epi32(group.cast::<i32>().read_unaligned())) }
     }
 
     #[inline(always)]
     unsafe fn load(weights: *const bf16) -> __m512bh {
+        // SAFETY: the trait's.
         unsafe { std::mem::transmute(_mm512_loadu_si512(weights.cast())) }
     }
 
     #[inline(always)]
     unsafe fn multiply_add(sums: __m512, a: __m512bh, b: __m512bh) -> __m512 {
+        // SAFETY: the trait's.
         unsafe { _mm512_dpbf16_ps(sums, a, b) }
     }
 }
