@@ -14,7 +14,9 @@ use super::signals::Interrupt;
 use super::summary::{self, DocumentCounts, Outcome, Tally, Timing};
 use super::{estimate, print};
 use crate::data::{Document, Documents, Inputs, Member, OutputWriter, Outputs, Patch, Payload};
-use crate::data::{ReadOptions, Refused, Settings, Shard, TextEdit, Written, stream_key};
+use crate::data::{
+    OutputColumns, ReadOptions, Refused, Settings, Shard, TextEdit, WriteConfig, Written, stream_key,
+};
 use crate::edit::config::DEFAULT_TOP_K;
 use crate::edit::text::{AlignedText, token_edit};
 use crate::edit::{
@@ -215,7 +217,15 @@ impl Run<'_> {
         let mut settings = session.settings("edit")?;
         settings.extend(self.settings());
         let read = args.input.read_options();
-        outputs.writer(args.commit.write_config(&args.output, &read, settings))
+        let config = args.commit.write_config(&args.output, &read, settings);
+        let columns = OutputColumns {
+            // What is passed through keeps its text.
+            has_text: args.form.emit != EmitArg::Ids || args.commit.on_error == OnErrorArg::Pass,
+            has_ids: args.form.emit != EmitArg::Text,
+            metadata: if args.form.no_metadata { Member::Remove } else { Member::Set(()) },
+            ..config.columns
+        };
+        outputs.writer(WriteConfig { columns, ..config })
     }
 
     /// What of the method and its form the output depends on.

@@ -221,7 +221,8 @@ impl HashedFile {
     }
 }
 
-fn state(file: &File) -> io::Result<(u64, Option<u64>)> {
+/// Size and time of the last change.
+pub(super) fn state(file: &File) -> io::Result<(u64, Option<u64>)> {
     let metadata = file.metadata()?;
     Ok((metadata.len(), modified(&metadata)))
 }

@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use super::format::Format;
 use super::jsonl::Record;
+#[cfg(feature = "parquet")]
+use super::parquet::Row;
 use super::patch::{Member, Patch, quoted, splice};
-use super::refused::{Mark, Refused};
+use super::refused::{Mark, Refused, RefusedRow};
 use super::shard::part::Line;
 use crate::random::{ids_stream, text_stream};
 use crate::{Error, Result};
@@ -38,6 +40,9 @@ pub(super) enum Origin {
     Json(Box<Record>),
     /// A text file; the name under which its text goes into a JSON line.
     Text(Arc<str>),
+    /// A row of a table.
+    #[cfg(feature = "parquet")]
+    Row(Box<Row>),
 }
 
 impl Document {
@@ -119,6 +124,8 @@ impl Document {
     pub fn string_member(&self, name: &str) -> Result<Option<String>> {
         match &self.origin {
             Origin::Json(record) => record.string(name).map_err(|reason| self.error(reason)),
+            #[cfg(feature = "parquet")]
+            Origin::Row(row) => row.string(name).map_err(|reason| self.error(reason)),
             Origin::Text(_) => Ok(None),
         }
     }
@@ -127,6 +134,8 @@ impl Document {
     pub fn id(&self) -> Option<&str> {
         match &self.origin {
             Origin::Json(record) => record.id(),
+            #[cfg(feature = "parquet")]
+            Origin::Row(row) => row.id(),
             Origin::Text(_) => None,
         }
     }
@@ -135,6 +144,8 @@ impl Document {
     pub fn metadata(&self) -> Option<&str> {
         match &self.origin {
             Origin::Json(record) => record.metadata(),
+            #[cfg(feature = "parquet")]
+            Origin::Row(row) => row.metadata(),
             Origin::Text(_) => None,
         }
     }
@@ -143,6 +154,8 @@ impl Document {
     pub fn raw_ids(&self) -> Option<&str> {
         match &self.origin {
             Origin::Json(record) => record.ids(),
+            #[cfg(feature = "parquet")]
+            Origin::Row(row) => row.ids(),
             Origin::Text(_) => None,
         }
     }
@@ -155,6 +168,8 @@ impl Document {
         };
         match &self.origin {
             Origin::Json(record) => record.len() + content,
+            #[cfg(feature = "parquet")]
+            Origin::Row(row) => row.weight() + content,
             Origin::Text(_) => content,
         }
     }
@@ -168,8 +183,11 @@ impl Document {
     pub fn render(&self, patch: &Patch, format: Format) -> Result<Vec<u8>> {
         let rendered = match (format, &self.origin) {
             (Format::JsonLines, Origin::Json(record)) => record.patched(patch),
+            #[cfg(feature = "parquet")]
+            (Format::JsonLines, Origin::Row(row)) => row.patched(patch),
             (Format::JsonLines, Origin::Text(field)) => self.as_record(field, patch),
             (Format::Text, _) => self.as_text(patch),
+            (Format::Parquet, _) => Err("a row of Parquet stands in its file alone".into()),
         };
         rendered.map_err(|reason| self.error(reason))
     }
@@ -185,13 +203,17 @@ impl Document {
             Error::Record { reason, .. } => reason.clone(),
             other => other.to_string(),
         };
-        let (format, raw) = match (self.origin, self.content) {
-            (Origin::Json(record), _) => (Format::JsonLines, record.into_line()),
-            (Origin::Text(_), Content::Text(text) | Content::Messages(text)) => (Format::Text, text),
-            (Origin::Text(_), Content::Ids(_)) => (Format::Text, String::new()),
+        let (format, raw, row) = match (self.origin, self.content) {
+            (Origin::Json(record), _) => (Format::JsonLines, record.into_line(), RefusedRow::default()),
+            #[cfg(feature = "parquet")]
+            (Origin::Row(row), _) => (Format::JsonLines, row.object(), Some(row)),
+            (Origin::Text(_), Content::Text(text) | Content::Messages(text)) => {
+                (Format::Text, text, RefusedRow::default())
+            }
+            (Origin::Text(_), Content::Ids(_)) => (Format::Text, String::new(), RefusedRow::default()),
         };
         let (source, line, mark) = (self.source, self.line, self.mark);
-        Refused { source, line, mark, reason, raw: raw.into_bytes(), is_cut: false, format }
+        Refused { source, line, mark, reason, raw: raw.into_bytes(), is_cut: false, format, row }
     }
 
     fn as_record(&self, field: &str, patch: &Patch) -> Result<Vec<u8>, String> {

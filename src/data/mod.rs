@@ -26,6 +26,7 @@ mod format;
 mod frames;
 mod journal;
 mod jsonl;
+mod lines;
 mod manifest;
 mod names;
 mod output;
@@ -65,4 +66,4 @@ pub use sink::{STANDARD_OUTPUT, Sink};
 #[cfg(feature = "cli")]
 pub(crate) use source::is_dash;
 pub use source::{InputFile, Inputs, Progress};
-pub use writer::{Begin, Counts, OutputWriter, WriteConfig, Written};
+pub use writer::{Begin, Counts, OutputColumns, OutputWriter, WriteConfig, Written};

@@ -19,7 +19,7 @@ use crate::{Error, Result};
 pub enum Payload {
     /// The documents themselves, in the format that the output's name asks for.
     Documents,
-    /// Lines of JSON about the documents: a text file's lines go to a `.jsonl` file.
+    /// Lines of JSON about the documents: a text file's lines go to a `.jsonl` file, a Parquet file's too.
     Lines,
 }
 
@@ -38,7 +38,7 @@ pub struct Outputs {
 
 impl Outputs {
     /// Decides where documents go. `output` names a file if it is `-` or ends in `.jsonl`, `.json` or `.txt`
-    /// (and `.gz`, `.zst`) and is no folder: that file takes all documents. Otherwise it is a folder, made
+    /// (and `.gz`, `.zst`) or `.parquet` and is no folder: that file takes all documents. Otherwise it is a folder, made
     /// when writing begins, in which each input file has an output of its own name (`stdin.jsonl` for
     /// standard input), at its place below the input folder.
     ///
@@ -212,19 +212,26 @@ fn names_file(output: &Path) -> Result<bool> {
         return Ok(true);
     }
     if output.exists() {
-        return Err(Error::file(output, "exists and is neither a folder nor named .jsonl, .json or .txt"));
+        return Err(Error::file(
+            output,
+            "exists and is neither a folder nor named .jsonl, .json, .txt or .parquet",
+        ));
     }
     if Compression::from_name(output) != Compression::None {
-        return Err(Error::file(output, "names a compression but no format: expected .jsonl.gz or the like"));
+        return Err(Error::file(
+            output,
+            "names a compression but no format that is compressed as a whole: expected .jsonl.gz or the like",
+        ));
     }
     Ok(false)
 }
 
 fn single_file(inputs: &Inputs, output: &Path, payload: Payload) -> Result<PathBuf> {
-    if Format::from_name(output) == Some(Format::Text) {
-        if payload == Payload::Lines {
-            return Err(Error::file(output, "the output consists of JSON lines: expected .jsonl"));
-        }
+    let format = Format::from_name(output);
+    if payload == Payload::Lines && matches!(format, Some(Format::Text | Format::Parquet)) {
+        return Err(Error::file(output, "the output consists of JSON lines: expected .jsonl"));
+    }
+    if format == Some(Format::Text) {
         if inputs.files().len() > 1 {
             return Err(one_document(output, &format!("{} files", inputs.files().len())));
         }
@@ -232,9 +239,10 @@ fn single_file(inputs: &Inputs, output: &Path, payload: Payload) -> Result<PathB
     Ok(output.to_owned())
 }
 
-/// The name under which lines about a file are kept: `a.txt.gz` becomes `a.jsonl.gz`.
+/// The name under which lines about a file are kept: `a.txt.gz` becomes `a.jsonl.gz`, `a.parquet` `a.jsonl`.
 fn lines_name(path: PathBuf, payload: Payload) -> PathBuf {
-    if payload == Payload::Documents || Format::from_name(&path) != Some(Format::Text) {
+    let is_of_lines = matches!(Format::from_name(&path), None | Some(Format::JsonLines));
+    if payload == Payload::Documents || is_of_lines {
         return path;
     }
     match Compression::from_name(&path) {

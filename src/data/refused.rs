@@ -41,7 +41,15 @@ pub struct Refused {
     pub(super) raw: Vec<u8>,
     pub(super) is_cut: bool,
     pub(super) format: Format,
+    /// The row that it was read from.
+    pub(super) row: RefusedRow,
 }
+
+/// A row of a table that cannot be used, where there is one.
+#[cfg(feature = "parquet")]
+pub(super) type RefusedRow = Option<Box<super::parquet::Row>>;
+#[cfg(not(feature = "parquet"))]
+pub(super) type RefusedRow = ();
 
 /// A line of a reject file.
 #[derive(Serialize)]

@@ -20,7 +20,7 @@ pub struct InputFile {
     pub relative: PathBuf,
     /// Its size as it lies on disk; `None` for a stream.
     pub bytes: Option<u64>,
-    /// By its name; JSON lines unless the name says `.txt`.
+    /// By its name; JSON lines unless the name says `.txt` or `.parquet`. Parquet is recognised by content.
     pub format: Format,
 }
 
@@ -33,8 +33,8 @@ pub struct Inputs {
 
 impl Inputs {
     /// Expands `paths`, in their order. `-` is standard input. A file is read whatever its name. A folder
-    /// stands for the `.jsonl`, `.json` and `.txt` files in it and in its subfolders, compressed or not, in
-    /// order of their names, folders and files alike; hidden ones are skipped, links are followed, other
+    /// stands for the `.jsonl`, `.json` and `.txt` files in it and in its subfolders, compressed or not, and the
+    /// `.parquet` files, in order of their names, folders and files alike; hidden ones are skipped, links are followed, other
     /// names are passed over with a warning in the log.
     ///
     /// # Errors
@@ -73,9 +73,7 @@ impl Inputs {
                 (Format::Text, _) if shard.owns(number as u64) => bytes,
                 (Format::Text, _) => 0,
                 (Format::JsonLines, Compression::Gzip) => bytes,
-                (Format::JsonLines, Compression::None | Compression::Zstd) => {
-                    bytes / u64::from(shard.count())
-                }
+                (Format::JsonLines | Format::Parquet, _) => bytes / u64::from(shard.count()),
             })
         };
         self.files.iter().enumerate().map(of).sum()
@@ -107,7 +105,8 @@ impl Inputs {
             let before = self.files.len();
             self.walk(path, path, &mut Vec::new())?;
             if self.files.len() == before {
-                let reason = "no .jsonl, .json or .txt file (plain, .gz or .zst) in this folder";
+                let reason =
+                    "no .jsonl, .json or .txt file (plain, .gz or .zst) and no .parquet file in this folder";
                 return Err(Error::file(path, reason));
             }
             return Ok(());

@@ -16,7 +16,7 @@ use super::manifest::{InputRecord, RecordCounts};
 use super::names::Lock;
 use super::output::Outputs;
 use super::partial::{Frame, Partial, Site};
-use super::patch::Patch;
+use super::patch::{Member, Patch};
 use super::reader::{ReadPlan, Start};
 use super::refused::{Mark, Refused};
 use super::resume::{Found, find, tidy};
@@ -46,6 +46,8 @@ pub struct WriteConfig {
     pub frame_bytes: usize,
     /// All that the outputs' bytes depend on beside the inputs, by name.
     pub settings: Settings,
+    /// What a Parquet output holds of each document.
+    pub columns: OutputColumns,
     /// For tests.
     #[doc(hidden)]
     pub storage: Arc<dyn Storage>,
@@ -55,7 +57,27 @@ impl WriteConfig {
     /// Frames of the default size, and no settings.
     pub fn new(begin: Begin) -> Self {
         let (frame_bytes, settings) = (DEFAULT_FRAME_BYTES, Settings::new());
-        Self { begin, frame_bytes, settings, storage: Arc::new(System) }
+        let columns = OutputColumns::default();
+        Self { begin, frame_bytes, settings, columns, storage: Arc::new(System) }
+    }
+}
+
+/// The columns of a Parquet output, which must be known before the first document: those of its input, with these changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutputColumns {
+    /// The column that holds the text.
+    pub text_field: String,
+    /// Whether the text is kept.
+    pub has_text: bool,
+    /// Whether there are ids; those of the input stay in any case.
+    pub has_ids: bool,
+    /// Whether there is a column `toedit`: kept as it is, set anew, or removed.
+    pub metadata: Member<()>,
+}
+
+impl Default for OutputColumns {
+    fn default() -> Self {
+        Self { text_field: "text".to_owned(), has_text: true, has_ids: false, metadata: Member::Keep }
     }
 }
 
@@ -133,6 +155,7 @@ impl<C: Counts> OutputWriter<C> {
         let mut writer =
             Self { outputs, config, digests, states, plan, is_done: false, next: 0, current: None, written };
         for output in 0..writer.outputs.paths().len() {
+            writer.check_columns(output)?;
             let state = writer.state(output)?;
             writer.states.push(state);
         }
@@ -288,6 +311,15 @@ impl<C: Counts> OutputWriter<C> {
         })
     }
 
+    /// Better to learn now than after hours that the columns of several inputs do not agree.
+    fn check_columns(&self, output: usize) -> Result<()> {
+        let format = Format::from_name(&self.outputs.paths()[output]);
+        if format == Some(Format::Parquet) && self.outputs.input_files(output).len() > 1 {
+            self.framing(output, Format::Parquet, Compression::None)?;
+        }
+        Ok(())
+    }
+
     /// Opens an output; none where it is complete.
     fn open(&mut self, output: usize) -> Result<Option<Current<C>>> {
         let path = self.outputs.paths()[output].clone();
@@ -305,7 +337,7 @@ impl<C: Counts> OutputWriter<C> {
         };
         let mut current = Current {
             target,
-            framing: Box::new(ByteFraming::new(&path, format, compression)),
+            framing: self.framing(output, format, compression)?,
             format,
             frame_bytes: self.config.frame_bytes,
             rejects: Vec::new(),
@@ -322,6 +354,25 @@ impl<C: Counts> OutputWriter<C> {
             self.written.resumed += last.records.read();
         }
         Ok(Some(current))
+    }
+
+    #[cfg(feature = "parquet")]
+    fn framing(&self, output: usize, format: Format, compression: Compression) -> Result<Box<dyn Framing>> {
+        let path = &self.outputs.paths()[output];
+        if format == Format::Parquet {
+            let (inputs, columns) = (self.outputs.input_files(output), &self.config.columns);
+            return Ok(Box::new(super::parquet::RowFraming::new(path, inputs, columns)?));
+        }
+        Ok(Box::new(ByteFraming::new(path, format, compression)))
+    }
+
+    #[cfg(not(feature = "parquet"))]
+    fn framing(&self, output: usize, format: Format, compression: Compression) -> Result<Box<dyn Framing>> {
+        let path = &self.outputs.paths()[output];
+        if format == Format::Parquet {
+            return Err(Error::file(path, "this build cannot write Parquet: it lacks the feature `parquet`"));
+        }
+        Ok(Box::new(ByteFraming::new(path, format, compression)))
     }
 
     fn begin(&self, output: usize) -> Result<Box<Partial>> {
@@ -364,7 +415,12 @@ impl<C: Counts> OutputWriter<C> {
         let (counts, records) = (current.counts, current.records);
         match current.target {
             Target::Stream(sink) => sink.finish()?,
-            Target::File(partial) => partial.finish(self.input_records(output), !is_missing).map(drop)?,
+            Target::File(mut partial) => {
+                if current.framing.is_assembled() {
+                    partial.assemble(|frames, ends, out| current.framing.assemble(frames, ends, out))?;
+                }
+                partial.finish(self.input_records(output), !is_missing)?;
+            }
         }
         self.add(counts, records);
         Ok(())

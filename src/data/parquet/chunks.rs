@@ -10,6 +10,8 @@ use bytes::Bytes;
 use parquet::errors::{ParquetError, Result};
 use parquet::file::reader::{ChunkReader, Length};
 
+use crate::data::digest::state;
+
 /// Read at a time where a page header is looked for.
 const BUFFER: usize = 64 << 10;
 
@@ -33,6 +35,11 @@ impl Chunks {
     pub fn of(file: Arc<File>, ranges: Vec<Range<u64>>) -> Self {
         let length = ranges.iter().map(|range| range.end.saturating_sub(range.start)).sum();
         Self { file, ranges: ranges.into(), length }
+    }
+
+    /// Size and time of the last change of the file.
+    pub fn file_state(&self) -> io::Result<(u64, Option<u64>)> {
+        state(&self.file)
     }
 
     fn from(&self, start: u64) -> Stream {

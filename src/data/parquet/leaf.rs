@@ -3,10 +3,9 @@
 
 use std::ops::Range;
 
-use parquet::basic::Type as PhysicalType;
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use parquet::column::writer::{ColumnWriter, ColumnWriterImpl};
-use parquet::data_type::{ByteArray, DataType, FixedLenByteArray, Int96};
+use parquet::data_type::{AsBytes, ByteArray, DataType, FixedLenByteArray, Int96};
 use parquet::errors::{ParquetError, Result};
 use parquet::schema::types::ColumnDescPtr;
 
@@ -117,6 +116,27 @@ impl Leaf {
         fixed + variable + (end.level - start.level)
     }
 
+    /// Appends a row's levels and values as bytes, from which they could be told.
+    pub fn append_raw(&self, row: usize, raw: &mut Vec<u8>) {
+        let (start, end) = self.places(row);
+        for levels in [&self.definition, &self.repetition] {
+            let levels = levels.get(start.level..end.level).unwrap_or_default();
+            raw.extend(levels.iter().flat_map(|level| level.to_le_bytes()));
+        }
+        raw.extend(((end.level - start.level) as u64).to_le_bytes());
+        let place = start.value..end.value;
+        match &self.values {
+            Values::Bool(values) => append(&values[place], raw),
+            Values::Int32(values) => append(&values[place], raw),
+            Values::Int64(values) => append(&values[place], raw),
+            Values::Int96(values) => append(&values[place], raw),
+            Values::Float(values) => append(&values[place], raw),
+            Values::Double(values) => append(&values[place], raw),
+            Values::Bytes(values) => append(&values[place], raw),
+            Values::Fixed(values) => append(&values[place], raw),
+        }
+    }
+
     /// Appends some rows to a column of the same type.
     pub fn write(&self, rows: Range<usize>, writer: &mut ColumnWriter) -> Result<()> {
         match (&self.values, writer) {
@@ -163,21 +183,16 @@ impl Leaf {
     }
 }
 
-impl Values {
-    /// No values of this type.
-    pub fn none(kind: PhysicalType) -> Self {
-        match kind {
-            PhysicalType::BOOLEAN => Self::Bool(Vec::new()),
-            PhysicalType::INT32 => Self::Int32(Vec::new()),
-            PhysicalType::INT64 => Self::Int64(Vec::new()),
-            PhysicalType::INT96 => Self::Int96(Vec::new()),
-            PhysicalType::FLOAT => Self::Float(Vec::new()),
-            PhysicalType::DOUBLE => Self::Double(Vec::new()),
-            PhysicalType::BYTE_ARRAY => Self::Bytes(Vec::new()),
-            PhysicalType::FIXED_LEN_BYTE_ARRAY => Self::Fixed(Vec::new()),
-        }
+/// Each value with its length.
+fn append<T: AsBytes>(values: &[T], raw: &mut Vec<u8>) {
+    for value in values {
+        let bytes = value.as_bytes();
+        raw.extend((bytes.len() as u64).to_le_bytes());
+        raw.extend_from_slice(bytes);
     }
+}
 
+impl Values {
     /// How many there are.
     pub fn len(&self) -> usize {
         match self {

@@ -4,9 +4,14 @@
 //! Writing goes by frames, each a Parquet file of one row group; the final file is put together from their pages, and the
 //! pages are not encoded again.
 
+mod arrow;
+mod assemble;
 mod chunks;
 mod footer;
+mod frame;
+mod framing;
 mod json;
+mod layout;
 mod leaf;
 mod row;
 mod rows;
@@ -20,6 +25,7 @@ use std::path::Path;
 
 use parquet::errors::ParquetError;
 
+pub(super) use framing::RowFraming;
 pub(super) use row::Row;
 pub(super) use rows::Rows;
 

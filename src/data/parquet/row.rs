@@ -33,7 +33,7 @@ pub(in crate::data) struct Row {
 
 impl Batch {
     /// The leaves of a column.
-    fn leaves(&self, column: usize) -> &[Leaf] {
+    pub fn leaves(&self, column: usize) -> &[Leaf] {
         let leaves: Range<usize> = self.table.columns[column].leaves.clone();
         &self.leaves[leaves]
     }
@@ -123,6 +123,17 @@ impl Batch {
         self.leaves.iter().map(|leaf| leaf.weight(row)).sum()
     }
 
+    /// Appends what a row consists of, as it lies in the file.
+    pub fn append_raw(&self, row: usize, raw: &mut Vec<u8>) {
+        self.leaves.iter().for_each(|leaf| leaf.append_raw(row, raw));
+    }
+
+    /// A row that is no document.
+    pub fn bare(self: &Arc<Self>, row: usize) -> Row {
+        let (batch, weight) = (self.clone(), self.weight(row));
+        Row { batch, row, weight, id: None, metadata: None, ids: None }
+    }
+
     /// A document from row `row`, or why it is none.
     pub fn document(self: &Arc<Self>, row: usize, limit: usize) -> Result<(Content, Row), String> {
         let table = &self.table;
@@ -142,11 +153,6 @@ impl Batch {
         let ids = beside.map(|ids| self.cell(ids, row)).transpose()?.filter(present);
         let metadata = metadata.map(str::to_owned);
         Ok((content, Row { batch: self.clone(), row, weight, id, metadata, ids }))
-    }
-
-    /// A row as a JSON object, whatever it holds.
-    pub fn object(&self, row: usize) -> Result<String, String> {
-        self.patched(row, &Patch::default())
     }
 
     /// A row with `patch` applied, as a JSON object whose members are the columns in their order.
@@ -222,6 +228,11 @@ impl Row {
         let json = self.batch.cell(column, self.row)?;
         let expected = |_| format!("column `{name}`: expected a string");
         serde_json::from_str::<Option<String>>(&json).map_err(expected)
+    }
+
+    /// The row as a JSON object; nothing where its columns contradict each other.
+    pub fn object(&self) -> String {
+        self.batch.patched(self.row, &Patch::default()).unwrap_or_default()
     }
 
     /// The row with `patch` applied, as a JSON object.

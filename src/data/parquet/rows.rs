@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use parquet::column::reader::{ColumnReader, get_column_reader};
 use parquet::errors::Result as ParquetResult;
@@ -13,11 +13,17 @@ use parquet::file::serialized_reader::SerializedPageReader;
 
 use super::guarded;
 use super::leaf::Leaf;
-use super::row::{Batch, Row};
+use super::row::Batch;
 use super::table::Opened;
-use crate::Result;
-use crate::data::document::Content;
+use crate::data::compress::Source;
+use crate::data::digest::Digest;
+use crate::data::document::{Document, Origin};
+use crate::data::format::Format;
+use crate::data::reader::Records;
+use crate::data::refused::{Arrival, Mark, Refused};
 use crate::data::shard::Shard;
+use crate::data::shard::part::Line;
+use crate::{Error, Result};
 
 /// Rows read at a time, fewer where they are large. A document keeps the batch that it comes from.
 const MAX_BATCH_ROWS: u64 = 256;
@@ -37,8 +43,10 @@ pub(in crate::data) struct Rows {
     /// The next row of the batch, and the number of its first row in the file.
     next: usize,
     batch_start: u64,
-    progress: Arc<AtomicU64>,
+    source: Source,
     counted: u64,
+    /// The row at hand, for its hash.
+    raw: Vec<u8>,
 }
 
 /// A row group that is being read.
@@ -53,10 +61,13 @@ struct Group {
 }
 
 impl Rows {
-    /// Opens `path`; the text lies in the column `field`. `progress` counts the file's bytes as they are used.
-    pub fn open(path: &Path, field: &str, shard: Option<Shard>, progress: Arc<AtomicU64>) -> Result<Self> {
+    /// Opens `path`; the text lies in the column `field`.
+    ///
+    /// # Errors
+    /// The system's; a file that is no table, or has no column to read a document from.
+    pub fn open(path: &Path, field: &str, source: Source) -> Result<Self> {
         let opened = Opened::open(path, field)?;
-        let range = rows_of(&opened.groups, shard);
+        let range = rows_of(&opened.groups, source.shard);
         Ok(Self {
             opened,
             next_group: 0,
@@ -66,38 +77,20 @@ impl Rows {
             batch: None,
             next: 0,
             batch_start: 0,
-            progress,
+            source,
             counted: 0,
+            raw: Vec::new(),
         })
     }
 
-    /// The file.
-    pub fn path(&self) -> &Arc<Path> {
-        &self.opened.table.path
-    }
-
-    /// Goes to the next row and gives its number in the file, from 0; `None` after the last.
-    pub fn advance(&mut self) -> Result<Option<u64>> {
+    /// Goes to the next row; false after the last.
+    fn go_on(&mut self) -> Result<bool> {
         self.next += 1;
         if self.batch.as_ref().is_none_or(|batch| self.next >= batch.rows) {
             self.batch = None;
-            if !self.fill()? {
-                return Ok(None);
-            }
+            return self.fill();
         }
-        Ok(Some(self.batch_start + self.next as u64))
-    }
-
-    /// The row at hand as a document, or why it is none.
-    pub fn document(&self, limit: usize) -> Result<(Content, Row), String> {
-        let batch = self.batch.as_ref().ok_or("there is no row")?;
-        batch.document(self.next, limit)
-    }
-
-    /// The row at hand as a JSON object, for messages and rejects.
-    pub fn object(&self) -> String {
-        let object = self.batch.as_ref().map(|batch| batch.object(self.next));
-        object.and_then(Result::ok).unwrap_or_default()
+        Ok(true)
     }
 
     /// Reads the next batch; false where there is none.
@@ -115,7 +108,6 @@ impl Rows {
                 return Ok(true);
             }
             let Some(meta) = self.opened.groups.get(self.next_group) else {
-                self.finish();
                 return Ok(false);
             };
             // Not negative: the groups were checked.
@@ -135,14 +127,88 @@ impl Rows {
 
     fn count(&mut self, bytes: u64) {
         self.counted += bytes;
-        self.progress.fetch_add(bytes, Ordering::Relaxed);
+        self.source.progress.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Counts what lies between and behind the pages, where the whole file was read.
-    fn finish(&mut self) {
-        let total: u64 = self.opened.groups.iter().map(|group| group.num_rows() as u64).sum();
-        if self.range == (0..total) {
+    /// The bytes of the file that hold the rows; `None` where that is all of it.
+    fn part(&self) -> Option<Range<u64>> {
+        self.source.shard?;
+        let mut row = 0;
+        let mut part: Option<Range<u64>> = None;
+        for group in &self.opened.groups {
+            let rows = row..row + group.num_rows() as u64;
+            row = rows.end;
+            if rows.start.max(self.range.start) >= rows.end.min(self.range.end) {
+                continue;
+            }
+            for chunk in group.columns() {
+                // Checked when the file was opened.
+                let (start, size) = chunk.byte_range();
+                let part = part.get_or_insert(start..start);
+                *part = part.start.min(start)..part.end.max(start + size);
+            }
+        }
+        Some(part.unwrap_or(0..0))
+    }
+
+    /// Leaves the digest of what was read, which takes reading it once more: columns are not read in order.
+    fn finish(&mut self) -> Result<()> {
+        let path = self.path().clone();
+        let part = self.part();
+        let wanted = part.clone().unwrap_or(0..u64::MAX);
+        let digest = Digest::of_part(&path, wanted).map_err(|e| Error::io(&*path, e))?;
+        let modified = self.opened.check_unchanged()?;
+        self.source.digests.set(self.source.index, |input| {
+            (input.digest, input.part, input.modified) = (Some(digest), part, modified);
+        });
+        if self.source.shard.is_none() {
+            // What lies between and behind the pages.
             self.count(self.opened.chunks.len().saturating_sub(self.counted));
+        }
+        Ok(())
+    }
+}
+
+impl Records for Rows {
+    fn path(&self) -> &Arc<Path> {
+        &self.opened.table.path
+    }
+
+    fn advance(&mut self, _: usize) -> Result<bool> {
+        self.raw.clear();
+        if !self.go_on()? {
+            self.finish()?;
+            return Ok(false);
+        }
+        if let Some(batch) = &self.batch {
+            batch.append_raw(self.next, &mut self.raw);
+        }
+        Ok(true)
+    }
+
+    fn raw(&self) -> &[u8] {
+        &self.raw
+    }
+
+    fn offset(&self) -> u64 {
+        0
+    }
+
+    fn arrival(&mut self, mark: Mark, limit: usize) -> Arrival {
+        let batch = self.batch.as_ref().expect("there is a row at hand");
+        let (source, row) = (self.path().clone(), self.next);
+        let line = Line::from(self.batch_start + row as u64 + 1);
+        match batch.document(row, limit) {
+            Ok((content, row)) => {
+                let origin = Origin::Row(Box::new(row));
+                Arrival::Document(Document { source, line, mark, content, origin })
+            }
+            Err(reason) => {
+                let row = Box::new(batch.bare(row));
+                let (raw, format, is_cut) = (row.object().into_bytes(), Format::JsonLines, false);
+                let row = Some(row);
+                Arrival::Refused(Refused { source, line, mark, reason, raw, is_cut, format, row })
+            }
         }
     }
 }

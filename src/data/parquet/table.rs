@@ -12,10 +12,11 @@ use parquet::file::metadata::{
     ColumnChunkMetaData, KeyValue, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData,
 };
 use parquet::file::reader::{ChunkReader, Length};
-use parquet::schema::types::{ColumnDescPtr, SchemaDescPtr, Type, TypePtr};
+use parquet::schema::types::{SchemaDescPtr, Type, TypePtr};
 
 use super::chunks::Chunks;
 use super::{ENCRYPTED, IDS, MAGIC, METADATA, footer, guarded};
+use crate::data::digest::{Changed, state};
 use crate::{Error, Result};
 
 /// The footer's length and the magic number.
@@ -58,12 +59,15 @@ pub(super) struct Opened {
     pub table: Arc<Table>,
     pub chunks: Arc<Chunks>,
     pub groups: Vec<RowGroupMetaData>,
+    /// Size and time of the last change.
+    state: (u64, Option<u64>),
 }
 
 impl Opened {
     /// Reads the footer of `path`. The text lies in the column `field`.
     pub fn open(path: &Path, field: &str) -> Result<Self> {
         let file = File::open(path).map_err(|e| Error::io(path, e))?;
+        let state = state(&file).map_err(|e| Error::io(path, e))?;
         let chunks = Chunks::whole(file).map_err(|e| Error::io(path, e))?;
         let metadata = guarded(path, || read_metadata(&chunks))?;
         let table = guarded(path, || Table::new(path, &metadata))?.with_roles(field)?;
@@ -77,7 +81,20 @@ impl Opened {
         if groups.iter().try_fold(0_i64, |rows, group| rows.checked_add(group.num_rows())).is_none() {
             return Err(Error::file(path, "malformed parquet: its row groups have too many rows"));
         }
-        Ok(Self { table: Arc::new(table), chunks: Arc::new(chunks), groups })
+        Ok(Self { table: Arc::new(table), chunks: Arc::new(chunks), groups, state })
+    }
+
+    /// When the file was last changed.
+    ///
+    /// # Errors
+    /// It has changed since it was opened.
+    pub fn check_unchanged(&self) -> Result<Option<u64>> {
+        let path = &self.table.path;
+        match self.chunks.file_state() {
+            Ok(state) if state == self.state => Ok(state.1),
+            Ok(_) => Err(Error::io(&**path, std::io::Error::other(Changed))),
+            Err(error) => Err(Error::io(&**path, error)),
+        }
     }
 }
 
@@ -131,11 +148,6 @@ impl Table {
             }
             position => Ok(position),
         }
-    }
-
-    /// The leaf of a column that has one alone.
-    pub fn leaf(&self, column: usize) -> &ColumnDescPtr {
-        &self.schema.columns()[self.columns[column].leaves.start]
     }
 
     fn is_ids(&self, column: &Column) -> bool {
