@@ -12,6 +12,8 @@ mod info;
 mod inputs;
 mod models;
 mod outputs;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod provenance;
 mod rejects;
 mod resume;

@@ -4,6 +4,7 @@
     parquet.py compare BEFORE AFTER NEW...      all columns but `text` are the same, and the columns NEW were added
     parquet.py same BEFORE AFTER                all columns and types are the same
     parquet.py lines BEFORE LINES               the file as lines of JSON
+    parquet.py table LINES FILE                 a file of the members of lines of JSON
 """
 
 import datetime
@@ -141,6 +142,11 @@ def lines(before, path):
         assert list(record) == table.column_names + ["toedit"], list(record)
         for name in row.keys() - skipped:
             assert record[name] == plain(row[name]), (name, record[name], row[name])
+
+
+def table(path, file):
+    records = [json.loads(line) for line in Path(path).read_text().splitlines()]
+    pq.write_table(pa.Table.from_pylist(records), file)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ mod compression;
 mod faults;
 mod inputs;
 mod outputs;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod patches;
 mod records;
 mod shards;
