@@ -16,7 +16,9 @@ use std::path::{Path, PathBuf};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use toedit::data::{Document, Inputs, Member, Outputs, Patch, Payload, Reader, TextEdit, stream_key};
+use toedit::data::{
+    Begin, Document, Inputs, Member, Outputs, Patch, Payload, Reader, TextEdit, WriteConfig, stream_key,
+};
 use toedit::edit::text::AlignedText;
 use toedit::edit::{Change, Constraint, Counts, Edited, Metadata, TextConstraint, Vocabulary};
 use toedit::model::Config;
@@ -105,14 +107,16 @@ impl Stages {
 
     fn write(&self, jobs: &[Job]) -> Result<()> {
         let inputs = Inputs::expand(&[self.input()])?;
-        let mut writer = Outputs::plan(&inputs, &self.output(), Payload::Documents)?.writer(true);
+        let outputs = Outputs::plan(&inputs, &self.output(), Payload::Documents)?;
+        let mut writer = outputs.writer::<u64>(WriteConfig::new(Begin::Overwrite))?;
         for job in jobs {
-            let metadata = Metadata { counts: job.edited.counts, edits: None };
+            let metadata = Metadata { counts: job.edited.counts, ..Metadata::default() };
             let metadata = serde_json::to_string(&metadata).expect("counts have a JSON form");
             let (text, metadata) = (Member::Set(&job.edits[..]), Member::Set(&metadata[..]));
-            writer.write(&job.document, &Patch { text, metadata, ..Patch::default() })?;
+            let patch = Patch { text, metadata, ..Patch::default() };
+            writer.write(&job.document, &patch, &job.edited.counts.changed)?;
         }
-        writer.finish()
+        writer.finish().map(drop)
     }
 
     fn prepare(&self) -> Result<Vec<Job>> {

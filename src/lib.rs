@@ -4,6 +4,7 @@
 
 #[cfg(feature = "cli")]
 pub mod cli;
+pub mod compose;
 pub mod data;
 pub mod device;
 pub mod edit;

@@ -3,40 +3,40 @@
 use std::fmt::Write;
 use std::io::stdout;
 
-use anstyle::{AnsiColor, Style};
-
+use super::marks::{Breaks, NEW, OLD, Pen, TITLE, message_stretches, stretches, unquoted, visible};
 use super::print;
 use super::progress::colour;
 use crate::Result;
-use crate::data::Document;
-use crate::edit::{Edited, TokenEdit};
-
-const OLD: Style = AnsiColor::Red.on_default().strikethrough();
-const NEW: Style = AnsiColor::Green.on_default().bold();
-const TITLE: Style = Style::new().bold();
+use crate::data::{Content, Document};
+use crate::edit::{Edited, EditedRecord, TokenEdit};
 
 /// Prints the first documents that have edits.
 pub struct Diff {
     left: usize,
-    coloured: bool,
+    pen: Pen,
 }
 
 impl Diff {
     /// Prints up to `limit` documents; in colour on a terminal.
     pub fn new(limit: usize) -> Self {
-        Self { left: limit, coloured: colour(&stdout()) }
+        Self { left: limit, pen: Pen { coloured: colour(&stdout()) } }
     }
 
-    /// Prints a document, unless nothing was changed in it or enough were printed.
-    pub fn show(&mut self, document: &Document, edited: &Edited, edits: &[TokenEdit]) -> Result<()> {
-        if edits.is_empty() || self.left == 0 {
+    /// Prints a document and its edits in the last generation, unless there are none or enough were printed.
+    pub fn show(&mut self, edited: &EditedRecord) -> Result<()> {
+        let last = edited.token_edits.last().map(|edit| edit.generation);
+        let first = edited.token_edits.partition_point(|edit| Some(edit.generation) < last);
+        let edits = &edited.token_edits[first..];
+        if edited.edited.changes.is_empty() || self.left == 0 {
             return Ok(());
         }
         self.left -= 1;
-        let mut out = self.title(document, edited);
-        match document.text() {
-            Some(text) => self.text(&mut out, text, edits),
-            None => self.ids(&mut out, edits),
+        let document = &edited.record.document;
+        let mut out = self.title(document, &edited.edited);
+        match document.content() {
+            Content::Text(text) => self.pen.stretches(&mut out, &stretches(text, edits)?),
+            Content::Ids(_) => self.ids(&mut out, edits),
+            Content::Messages(raw) => self.pen.stretches(&mut out, &message_stretches(raw, edits)?),
         }
         out.push_str("\n\n");
         print(out.as_bytes())
@@ -52,60 +52,20 @@ impl Diff {
             format!("{} tokens, {} eligible, {} changed", counts.tokens, counts.eligible, counts.changed);
         let dropped =
             if counts.dropped > 0 { format!(", {} dropped", counts.dropped) } else { String::new() };
-        let mut out = String::new();
-        self.styled(&mut out, TITLE, ["", ""], &visible(name.as_bytes()));
+        let (mut out, mut shown) = (String::new(), String::new());
+        visible(&mut shown, &name, Breaks::Escaped);
+        self.pen.styled(&mut out, TITLE, ["", ""], &shown);
         out + &format!(" · {figures}{dropped}\n")
-    }
-
-    fn text(&self, out: &mut String, text: &str, edits: &[TokenEdit]) {
-        let mut done = 0;
-        for edit in edits {
-            let (Some(span), Some(pieces)) = (&edit.span, &edit.pieces) else { continue };
-            out.push_str(&visible(&text.as_bytes()[done..span.byte_start]));
-            self.styled(out, OLD, ["[-", "-]"], &visible(&pieces.old.0));
-            if edit.new_id.is_some() {
-                self.styled(out, NEW, ["{+", "+}"], &visible(&pieces.new.0));
-            }
-            done = span.byte_end;
-        }
-        out.push_str(&visible(&text.as_bytes()[done..]));
     }
 
     fn ids(&self, out: &mut String, edits: &[TokenEdit]) {
         for edit in edits {
             let _ = write!(out, "{}: ", edit.position);
-            self.styled(out, OLD, ["[-", "-]"], &edit.old_id.to_string());
+            self.pen.styled(out, OLD, ["[-", "-]"], &edit.old_id.to_string());
             if let Some(id) = edit.new_id {
-                self.styled(out, NEW, ["{+", "+}"], &id.to_string());
+                self.pen.styled(out, NEW, ["{+", "+}"], &id.to_string());
             }
             out.push(' ');
         }
     }
-
-    /// In colour, or between marks where there is none.
-    fn styled(&self, out: &mut String, style: Style, [open, close]: [&str; 2], text: &str) {
-        let _ = if self.coloured {
-            write!(out, "{style}{text}{style:#}")
-        } else {
-            write!(out, "{open}{text}{close}")
-        };
-    }
-}
-
-/// The raw JSON of a string without its quotes; any other value as it stands.
-fn unquoted(json: &str) -> &str {
-    json.strip_prefix('"').and_then(|json| json.strip_suffix('"')).unwrap_or(json)
-}
-
-/// Text that cannot drive a terminal: control characters but line breaks and tabs are escaped.
-fn visible(bytes: &[u8]) -> String {
-    let mut out = String::with_capacity(bytes.len());
-    for c in String::from_utf8_lossy(bytes).chars() {
-        if c.is_control() && c != '\n' && c != '\t' {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
-    }
-    out
 }

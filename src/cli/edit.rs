@@ -1,5 +1,7 @@
 //! `toedit edit`: the method, from records to records.
 
+mod scores;
+
 use std::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
@@ -7,62 +9,51 @@ use serde_json::json;
 
 use super::args::{EditArgs, EmitArg, OnErrorArg, RuleArgs, SamplerArg, SamplerArgs, ShardArg, StrategyArg};
 use super::diff::Diff;
-use super::pipeline::{Entry, Job, Pipeline, name_record, refuse};
+use super::pipeline::{Entry, Job, Pipeline, refuse};
 use super::progress::{Mode, Progress};
 use super::session::{Session, SessionCard};
 use super::signals::Interrupt;
 use super::summary::{self, DocumentCounts, Outcome, Tally, Timing};
 use super::{estimate, print};
-use crate::data::{Document, Documents, Inputs, Member, OutputWriter, Outputs, Patch, Payload};
-use crate::data::{
-    OutputColumns, ReadOptions, Refused, Settings, Shard, TextEdit, WriteConfig, Written, stream_key,
-};
+use crate::compose::{Layout, Record};
+use crate::data::{Content, Document, Documents, Inputs, Member, OutputWriter, Outputs, Patch, Payload};
+use crate::data::{OutputColumns, ReadOptions, Refused, Settings, Shard, WriteConfig, Written};
 use crate::edit::config::DEFAULT_TOP_K;
-use crate::edit::text::{AlignedText, token_edit};
 use crate::edit::{
-    Action, Condition, Constraint, Counts, EditConfig, EditInput, Edited, Editor, IdConstraint, Metadata,
-    Rule, Sampler, Strategy, TextConstraint, TokenEdit, Vocabulary,
+    Action, Condition, Counts, EditConfig, EditedRecord, Metadata, RecordEditor, Rule, Sampler, Strategy,
+    Vocabulary,
 };
-use crate::tokenizer::Alignment;
 use crate::{Error, Result};
-
-/// Why a document comes out unedited.
-const UNALIGNED: &str = "tokens do not add up to the text";
-
-/// What reading prepares: where the tokens lie in the text.
-pub(super) enum Layout {
-    Ids,
-    Text(Alignment),
-    /// To be passed through.
-    Unaligned,
-}
+use scores::Scores;
 
 /// An edited document, ready to write.
 pub(super) struct Output {
-    job: Job<Layout>,
-    edited: Edited,
-    text_edits: Vec<TextEdit>,
-    token_edits: Vec<TokenEdit>,
+    edited: EditedRecord,
+    /// As it came.
+    documents: DocumentCounts,
 }
 
 impl Output {
-    /// What became of the tokens.
-    pub fn counts(&self) -> Counts {
-        self.edited.counts
+    /// The document in numbers.
+    pub fn totals(&self) -> Totals {
+        let documents = self.documents.clone().passed(self.edited.flaw);
+        Totals { documents, generations: self.edited.generations.clone() }
     }
 }
 
 /// Sums over documents, kept with the output.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Totals {
+pub(super) struct Totals {
     documents: DocumentCounts,
-    tokens: Counts,
+    /// What became of the tokens in each generation.
+    generations: Vec<Counts>,
 }
 
 impl AddAssign<&Self> for Totals {
     fn add_assign(&mut self, other: &Self) {
         self.documents += &other.documents;
-        self.tokens += other.tokens;
+        self.generations.resize(self.generations.len().max(other.generations.len()), Counts::default());
+        self.generations.iter_mut().zip(&other.generations).for_each(|(total, counts)| *total += *counts);
     }
 }
 
@@ -76,6 +67,9 @@ struct Summary<'a> {
     edit: &'a EditConfig,
     #[serde(flatten)]
     counts: Counts,
+    /// Of each, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    generations: Option<Vec<Counts>>,
     #[serde(flatten)]
     outcome: Outcome,
     #[serde(flatten)]
@@ -96,15 +90,20 @@ pub fn run(args: &EditArgs) -> Result<u8> {
     if let Some(warning) = config.warning() {
         tracing::warn!("{warning}");
     }
-    let documents = inputs.documents(ReadOptions { shard, ..args.input.read_options() })?;
-    let session = Session::open(&args.model, &args.run, &args.window, &interrupt)?;
+    let read = args.records.prompt.read_options(args.input.read_options())?;
+    let documents = inputs.documents(ReadOptions { shard, ..read })?;
+    scores::check(args, &config)?;
+    let (mut session, model) = scores::open(args, &interrupt)?;
+    let scores = Scores::new(args, &mut session, model.as_ref(), &config)?;
     let progress = Progress::new(Mode::of(&args.common), documents.progress().total());
-    let vocabulary = Vocabulary::new(session.model.config(), session.tokenizer.as_ref());
-    let run =
-        Run { args, session: &session, config: &config, vocabulary: &vocabulary, interrupt: &interrupt };
-    let editor = Editor::new(&session.model, session.score.clone(), config.clone())?;
+    let vocabulary = Vocabulary::new(&session.config, session.composer.tokenizer());
+    let generations = args.generations.generations;
+    let provenance = args.form.provenance || args.form.diff.is_some();
+    let editor =
+        RecordEditor::new(&session.composer, &vocabulary, scores.prior(), &config, generations, provenance)?;
+    let run = Run { args, session: &session, config: &config, editor: &editor, interrupt: &interrupt };
     if args.form.dry_run {
-        return session.pool.install(|| estimate::run(&run, &editor, documents, &progress));
+        return session.pool.install(|| estimate::run(&run, documents, &progress));
     }
     let sink = match (args.form.diff, outputs) {
         (Some(limit), _) => Sink::Diff(Diff::new(limit), Box::default()),
@@ -113,11 +112,12 @@ pub fn run(args: &EditArgs) -> Result<u8> {
     };
     let was_done = sink.is_done();
     let documents = sink.rest(documents);
-    let (tally, written) = session.pool.install(|| run.edit(&editor, documents, sink, &progress))?;
+    let (tally, written) = session.pool.install(|| run.edit(documents, sink, &progress))?;
+    scores.finish()?;
     progress.finish();
     let outcome = Outcome::new(&written.counts.documents, &written, was_done);
     let status = outcome.exit_status();
-    run.report(&tally, written.counts.tokens, outcome)?;
+    run.report(&tally, &written.counts, outcome)?;
     Ok(status)
 }
 
@@ -173,14 +173,13 @@ pub(super) struct Run<'a> {
     pub args: &'a EditArgs,
     pub session: &'a Session,
     pub config: &'a EditConfig,
-    pub vocabulary: &'a Vocabulary,
+    pub editor: &'a RecordEditor<'a>,
     pub interrupt: &'a Interrupt,
 }
 
 impl Run<'_> {
     fn edit(
         &self,
-        editor: &Editor,
         documents: Documents,
         mut sink: Sink,
         progress: &Progress,
@@ -191,13 +190,13 @@ impl Run<'_> {
             interrupt: self.interrupt,
             on_error: self.args.commit.on_error,
             chunk_tokens: self.session.chunk_tokens(),
-            prepare: |document: &Document| prepare(self.session, document),
+            prepare: |document: &Document| self.prepare(document),
             work: |jobs| {
                 tally.begin_batch();
-                let outputs = self.edit_chunk(editor, jobs)?;
+                let outputs = self.edit_chunk(jobs)?;
                 tally.end_batch();
                 for output in &outputs {
-                    tally.done += &self.documents(output);
+                    tally.done += &output.totals().documents;
                 }
                 progress.update(tally.done.documents, tally.done.tokens, read.read());
                 Ok(outputs)
@@ -216,7 +215,7 @@ impl Run<'_> {
         let Self { args, session, .. } = self;
         let mut settings = session.settings("edit")?;
         settings.extend(self.settings());
-        let read = args.input.read_options();
+        let read = args.records.prompt.read_options(args.input.read_options())?;
         let config = args.commit.write_config(&args.output, &read, settings);
         let columns = OutputColumns {
             // What is passed through keeps its text.
@@ -235,17 +234,27 @@ impl Run<'_> {
         settings.insert("emit".to_owned(), form.emit.name().into());
         settings.insert("provenance".to_owned(), form.provenance.into());
         settings.insert("metadata".to_owned(), (!form.no_metadata).into());
+        settings.insert("generations".to_owned(), self.args.generations.generations.into());
         settings
     }
 
-    /// A document in numbers.
-    fn documents(&self, output: &Output) -> DocumentCounts {
-        let sequence = self.session.sequence(&output.job);
-        let mut documents = DocumentCounts::of(&sequence, &self.session.score.windows);
-        if matches!(output.job.extra, Layout::Unaligned) {
-            documents.passed_through.insert(UNALIGNED.to_owned(), 1);
+    /// Encodes a document and finds its tokens' bytes.
+    pub fn prepare(&self, document: &Document) -> Result<(Vec<u32>, Layout)> {
+        self.earlier(document)?;
+        if self.args.form.emit == EmitArg::Ids && matches!(document.content(), Content::Messages(_)) {
+            return Err(document.error("--emit ids: a conversation stays text, expected --emit both"));
         }
-        documents
+        self.session.composer.compose(document, true)
+    }
+
+    /// What generations before this run's have left in a record, where it goes on with theirs.
+    fn earlier(&self, document: &Document) -> Result<Option<Metadata>> {
+        let (form, first) = (&self.args.form, self.args.generations.first_generation);
+        if first == 0 || form.no_metadata {
+            return Ok(None);
+        }
+        let earlier = Metadata::of_earlier(document.metadata(), first, form.provenance);
+        earlier.map(Some).map_err(|reason| document.error(reason))
     }
 
     /// Deals with a record that cannot be used.
@@ -266,112 +275,69 @@ impl Run<'_> {
     }
 
     /// Takes a chunk through the model.
-    pub fn edit_chunk(&self, editor: &Editor, jobs: Vec<Job<Layout>>) -> Result<Vec<Output>> {
-        let constraints: Vec<_> = jobs.iter().map(|job| self.constraint(job)).collect();
-        let (mut places, mut inputs) = (Vec::new(), Vec::new());
-        for (place, (job, constraint)) in jobs.iter().zip(&constraints).enumerate() {
-            if let Some(constraint) = constraint {
-                let (sequence, stream) = (self.session.sequence(job), stream_key(&job.document));
-                inputs.push(EditInput { sequence, stream, constraint: &**constraint });
-                places.push(place);
-            }
-        }
-        let named = |error| match error {
-            Error::Document { index, reason } => Error::Document { index: places[index], reason },
-            other => other,
-        };
-        let mut results = vec![Edited::default(); jobs.len()];
-        let edited = editor.edit(&inputs).map_err(|error| name_record(named(error), &jobs))?;
-        for (place, edited) in places.iter().zip(edited) {
-            results[*place] = edited;
-        }
-        drop(constraints);
-        jobs.into_iter().zip(results).map(|(job, edited)| self.output(job, edited)).collect()
-    }
-
-    /// None where the document is passed through.
-    fn constraint<'a>(&'a self, job: &'a Job<Layout>) -> Option<Box<dyn Constraint + 'a>> {
-        let (vocabulary, ids) = (self.vocabulary, &job.ids[..]);
-        match (&job.extra, &self.session.tokenizer) {
-            (Layout::Text(alignment), Some(tokenizer)) => {
-                Some(Box::new(TextConstraint { vocabulary, tokenizer, ids, alignment }))
-            }
-            (Layout::Ids, tokenizer) => {
-                Some(Box::new(IdConstraint::new(vocabulary, tokenizer.as_ref(), ids)))
-            }
-            _ => None,
-        }
-    }
-
-    fn output(&self, job: Job<Layout>, mut edited: Edited) -> Result<Output> {
-        let provenance = self.args.form.provenance || self.args.form.diff.is_some();
-        let (mut text_edits, mut token_edits) = (Vec::new(), Vec::new());
-        match (&job.extra, job.document.text(), &self.session.tokenizer) {
-            (Layout::Text(alignment), Some(text), Some(tokenizer)) => {
-                let aligned = AlignedText { tokenizer, text, alignment };
-                let spliced =
-                    aligned.splice(&edited.changes).map_err(|error| job.document.error(error.to_string()))?;
-                if provenance {
-                    token_edits = aligned.provenance(&edited.changes, &spliced, self.config);
-                }
-                text_edits = spliced.edits;
-            }
-            (Layout::Ids, ..) if provenance => {
-                token_edits = edited.changes.iter().map(|change| token_edit(change, self.config)).collect();
-            }
-            (Layout::Unaligned, ..) => edited.counts.tokens = job.ids.len() as u64,
-            _ => {}
-        }
-        Ok(Output { job, edited, text_edits, token_edits })
+    pub fn edit_chunk(&self, jobs: Vec<Job<Layout>>) -> Result<Vec<Output>> {
+        let of_job =
+            |job: &Job<Layout>| DocumentCounts::of(&self.session.sequence(job), &self.session.score.windows);
+        let documents: Vec<_> = jobs.iter().map(of_job).collect();
+        let record = |Job { document, ids, extra }| Record { document, ids, layout: extra };
+        let edited = self.editor.edit(jobs.into_iter().map(record).collect())?;
+        let outputs = edited.into_iter().zip(documents);
+        Ok(outputs.map(|(edited, documents)| Output { edited, documents }).collect())
     }
 
     fn write(&self, sink: &mut Sink, output: &Output) -> Result<()> {
-        let Output { job, edited, .. } = output;
-        let totals = Totals { documents: self.documents(output), tokens: edited.counts };
+        let (edited, totals) = (&output.edited, output.totals());
         let writer = match sink {
             Sink::Write(writer) => writer,
             Sink::Diff(diff, written) => {
                 written.counts += &totals;
-                return diff.show(&job.document, edited, &output.token_edits);
+                return diff.show(edited);
             }
         };
-        let form = &self.args.form;
-        let is_text = job.document.text().is_some();
-        let wants_ids = if is_text { form.emit != EmitArg::Text } else { !edited.changes.is_empty() };
-        let ids = wants_ids.then(|| edited.apply(&job.ids));
-        let metadata = self.metadata(output)?;
-        let patch = Patch {
-            text: match form.emit {
-                EmitArg::Ids if is_text => Member::Remove,
-                _ if output.text_edits.is_empty() => Member::Keep,
-                _ => Member::Set(&output.text_edits),
-            },
-            ids: ids.as_deref().map_or(Member::Keep, Member::Set),
-            metadata: metadata.as_deref().map_or(Member::Remove, Member::Set),
+        let (Record { document, ids, .. }, emit) = (&edited.record, self.args.form.emit);
+        let wants_ids = match document.content() {
+            Content::Ids(_) => !edited.edited.changes.is_empty(),
+            Content::Text(_) | Content::Messages(_) => emit != EmitArg::Text,
         };
-        writer.write(&job.document, &patch, &totals)
+        let ids = wants_ids.then(|| edited.edited.apply(ids));
+        let metadata = self.metadata(edited)?;
+        let patch = edited.patch(ids.as_deref());
+        let patch = Patch {
+            text: if emit == EmitArg::Ids && document.text().is_some() { Member::Remove } else { patch.text },
+            metadata: metadata.as_deref().map_or(Member::Remove, Member::Set),
+            ..patch
+        };
+        writer.write(document, &patch, &totals)
     }
 
-    fn metadata(&self, output: &Output) -> Result<Option<String>> {
+    fn metadata(&self, edited: &EditedRecord) -> Result<Option<String>> {
         if self.args.form.no_metadata {
             return Ok(None);
         }
-        let edits = self.args.form.provenance.then(|| output.token_edits.clone());
-        let metadata = Metadata { counts: output.edited.counts, edits };
-        let text = serde_json::to_string(&metadata);
-        text.map(Some).map_err(|error| output.job.document.error(error.to_string()))
+        let document = &edited.record.document;
+        let edits = self.args.form.provenance.then(|| edited.token_edits.clone());
+        let metadata = match self.earlier(document)? {
+            None => Metadata { edits, ..Metadata::of_generations(&edited.generations) },
+            Some(earlier) => earlier.extended(&edited.generations, edits),
+        };
+        let field = self.args.records.prompt.response_field.clone().filter(|_| document.text().is_some());
+        let text = serde_json::to_string(&Metadata { field, ..metadata });
+        text.map(Some).map_err(|error| document.error(error.to_string()))
     }
 
     /// The summary: on standard output after a diff, else on standard error; and in its file.
-    fn report(&self, tally: &Tally, counts: Counts, outcome: Outcome) -> Result<()> {
+    fn report(&self, tally: &Tally, totals: &Totals, outcome: Outcome) -> Result<()> {
         let timing = tally.timing(self.session.load_seconds);
-        let text = format!("{}{}{}", outcome.text(), timing.text(), describe(&counts));
+        let words = totals.describe(self.config.generation());
+        let text = format!("{}{}{words}", outcome.text(), timing.text());
+        let Metadata { counts, generations, .. } = Metadata::of_generations(&totals.generations);
         let summary = Summary {
             command: "edit",
             version: env!("CARGO_PKG_VERSION"),
             session: self.session.card(),
             edit: self.config,
             counts,
+            generations,
             outcome,
             timing,
         };
@@ -384,14 +350,29 @@ impl Run<'_> {
     }
 }
 
-/// Encodes a document and finds its tokens' bytes.
-pub(super) fn prepare(session: &Session, document: &Document) -> Result<(Vec<u32>, Layout)> {
-    let ids = session.encode(document)?;
-    let layout = match (document.text(), &session.tokenizer) {
-        (Some(text), Some(tokenizer)) => tokenizer.align(text, &ids).map_or(Layout::Unaligned, Layout::Text),
-        _ => Layout::Ids,
-    };
-    Ok((ids, layout))
+impl Totals {
+    /// Of all generations; tokens are the first one's.
+    pub fn counts(&self) -> Counts {
+        Metadata::of_generations(&self.generations).counts
+    }
+
+    /// The counts in words, and those of each generation, which are numbered from `first` on, where there are several.
+    pub fn describe(&self, first: u32) -> String {
+        let mut text = describe(&self.counts());
+        if self.generations.len() > 1 {
+            for (number, counts) in self.generations.iter().enumerate() {
+                let number = u64::from(first) + number as u64;
+                text += &format!(
+                    "; generation {number}: {} scored, {} eligible, {} changed",
+                    counts.scored, counts.eligible, counts.changed
+                );
+                if counts.dropped > 0 {
+                    text += &format!(", {} dropped", counts.dropped);
+                }
+            }
+        }
+        text
+    }
 }
 
 /// The counts that are not zero; eligible and changed always, changed last.
@@ -424,7 +405,8 @@ fn edit_config(args: &EditArgs) -> Result<EditConfig> {
         None => config,
     };
     let config = config.with_sampler(sampler(&args.sampler)?)?;
-    Ok(config.with_exclude_original(args.sampler.exclude_original).with_seed(args.run.seed))
+    let config = config.with_exclude_original(args.sampler.exclude_original).with_seed(args.run.seed);
+    config.with_generation(args.generations.first_generation)
 }
 
 /// Rules in full come first, then the short forms: resample before drop, above before below.

@@ -16,6 +16,7 @@ use super::session::{Session, SessionCard};
 use super::signals::Interrupt;
 use super::summary::{self, DocumentCounts, Tally, Timing};
 use crate::Result;
+use crate::compose::{ComposeConfig, Layout};
 use crate::data::{Document, Documents, Inputs};
 use crate::model::{Config, folder};
 use crate::score::{Scorer, Scores};
@@ -62,10 +63,13 @@ fn perplexity(args: &PerplexityArgs) -> Result<u8> {
     let inputs = Inputs::expand(&args.input.input)?;
     summary::check(args.output.summary.as_deref(), &inputs, None)?;
     let documents = inputs.documents(args.input.read_options())?;
-    let session = Session::open(&args.model, &args.run, &window(args)?, &interrupt)?;
+    let window = window(args)?;
+    let compose = ComposeConfig { bos: window.bos.into(), ..ComposeConfig::default() };
+    let (session, model) = Session::open(&args.model, &args.run, &window, compose, &interrupt)?;
+    let scorer = Scorer::new(&model, session.score.clone())?;
     let progress = Progress::new(Mode::of(&args.common), inputs.total_bytes());
     let mut figures = Figures::new(args.mean.batch_size);
-    session.pool.install(|| figures.measure(&session, &progress, &interrupt, documents))?;
+    session.pool.install(|| figures.measure(&session, &scorer, &progress, &interrupt, documents))?;
     progress.finish();
     report(args, &session, &figures)?;
     Ok(0)
@@ -100,30 +104,30 @@ impl Figures {
     fn measure(
         &mut self,
         session: &Session,
+        scorer: &Scorer,
         progress: &Progress,
         interrupt: &Interrupt,
         documents: Documents,
     ) -> Result<()> {
-        let scorer = Scorer::new(&session.model, session.score.clone())?;
         let read = documents.progress();
         Pipeline {
             interrupt,
             on_error: OnErrorArg::Stop,
             chunk_tokens: session.chunk_tokens(),
-            prepare: |document: &Document| Ok((session.encode(document)?, ())),
-            work: |jobs: Vec<Job<()>>| {
+            prepare: |document: &Document| session.composer.compose(document, false),
+            work: |jobs: Vec<Job<Layout>>| {
                 self.tally.begin_batch();
-                let scores = session.score_jobs(&scorer, &jobs)?;
+                let scores = session.score_jobs(scorer, &jobs, false)?;
                 self.tally.end_batch();
-                for (job, scores) in jobs.iter().zip(&scores) {
-                    self.tally.done += &DocumentCounts::of(&session.sequence(job), &session.score.windows);
+                for (job, (scores, _)) in jobs.iter().zip(&scores) {
+                    self.tally.done += &session.documents(job);
                     self.totals.add(scores);
                     self.batches.add(scores);
                 }
                 progress.update(self.tally.done.documents, self.tally.done.tokens, read.read());
                 Ok(jobs)
             },
-            write: |entry: Entry<Job<()>>| match entry {
+            write: |entry: Entry<Job<Layout>>| match entry {
                 Entry::Done(_) => Ok(()),
                 Entry::Refused(refused) => Err(refused.error()),
             },

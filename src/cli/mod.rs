@@ -8,7 +8,9 @@ mod edit;
 mod estimate;
 mod eval;
 mod info;
+mod inspect;
 mod logging;
+mod marks;
 mod panics;
 mod pipeline;
 mod progress;
@@ -30,8 +32,8 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::data::STANDARD_OUTPUT;
 use crate::{Error, Result};
 use args::{
-    CommonArgs, EditArgs, EvalArgs, InfoArgs, LogFormat, Measure, RevertArgs, ScoreArgs, TokenizeArgs,
-    TrainArgs, VerifyArgs,
+    CommonArgs, EditArgs, EvalArgs, InfoArgs, InspectArgs, LogFormat, Measure, RevertArgs, ScoreArgs,
+    TokenizeArgs, TrainArgs, VerifyArgs,
 };
 use completions::CompletionsArgs;
 
@@ -59,6 +61,8 @@ enum Command {
     Verify(VerifyArgs),
     /// The original, from edited text and provenance
     Revert(Box<RevertArgs>),
+    /// Edited records, to look at in a terminal or a browser
+    Inspect(Box<InspectArgs>),
     /// Memory-mapped token shards, to train on
     Tokenize(Box<TokenizeArgs>),
     /// What is built in, what the machine has, and a model's card
@@ -76,6 +80,7 @@ impl Command {
             Self::Eval(EvalArgs { measure: Measure::Perplexity(args) }) => Some(&args.common),
             Self::Verify(args) => Some(&args.common),
             Self::Revert(args) => Some(&args.common),
+            Self::Inspect(args) => Some(&args.common),
             Self::Tokenize(args) => Some(&args.common),
             Self::Info(args) => Some(&args.common),
             Self::Completions(_) => None,
@@ -90,6 +95,7 @@ impl Command {
             Self::Eval(args) => eval::run(args),
             Self::Verify(args) => verify::run(args),
             Self::Revert(args) => revert::run(args),
+            Self::Inspect(args) => inspect::run(args),
             Self::Tokenize(args) => tokenize::run(args),
             Self::Info(args) => info::run(args),
             Self::Completions(args) => completions::run(args),

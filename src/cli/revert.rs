@@ -9,12 +9,11 @@ use super::pipeline::{Arrivals, refuse};
 use super::progress::{Mode, Progress};
 use super::signals::Interrupt;
 use super::summary::{self, DocumentCounts, Outcome};
+use crate::Result;
 use crate::data::{Arrival, Document, Inputs, Member, OutputWriter, Outputs, Patch, Payload};
-use crate::data::{OutputColumns, Settings, TextEdit, WriteConfig};
-use crate::edit::provenance::{revert_ids, revert_text};
-use crate::edit::splice::{Replacement, splice};
-use crate::edit::{Metadata, TokenEdit};
-use crate::{Error, Result};
+use crate::data::{OutputColumns, Settings, WriteConfig};
+use crate::edit::provenance::revert_ids;
+use crate::edit::{Metadata, records};
 
 /// Sums over documents, kept with the output.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -86,7 +85,7 @@ fn write_config(args: &RevertArgs) -> WriteConfig {
 fn write(args: &RevertArgs, record: Arrival, writer: &mut OutputWriter<Totals>) -> Result<Totals> {
     let refused = match record {
         Arrival::Refused(refused) => refused,
-        Arrival::Document(document) => match revert(&document) {
+        Arrival::Document(document) => match revert(&document, &args.text_field) {
             Ok(original) => return original.write(&document, writer),
             Err(error) => document.refuse(&error),
         },
@@ -96,9 +95,11 @@ fn write(args: &RevertArgs, record: Arrival, writer: &mut OutputWriter<Totals>) 
     Ok(totals)
 }
 
-/// What to put back into a record.
+/// A record as it was, but for its `toedit` object.
 struct Original {
-    text: Option<Vec<TextEdit>>,
+    /// None where nothing was edited.
+    document: Option<Document>,
+    /// Those beside a text, where they are to be put back.
     ids: Option<Vec<u32>>,
     reverted: u64,
 }
@@ -106,49 +107,35 @@ struct Original {
 impl Original {
     fn write(&self, document: &Document, writer: &mut OutputWriter<Totals>) -> Result<Totals> {
         let patch = Patch {
-            text: self.text.as_deref().map_or(Member::Keep, Member::Set),
             ids: self.ids.as_deref().map_or(Member::Keep, Member::Set),
             metadata: Member::Remove,
+            ..Patch::default()
         };
         let totals = Totals { documents: 1, reverted: self.reverted };
-        writer.write(document, &patch, &totals)?;
+        writer.write(self.document.as_ref().unwrap_or(document), &patch, &totals)?;
         Ok(totals)
     }
 }
 
 /// Undoes a record's edits.
-fn revert(document: &Document) -> Result<Original> {
+fn revert(document: &Document, text_field: &str) -> Result<Original> {
     let metadata = metadata(document)?;
-    let edits = metadata.edits.as_deref().unwrap_or_default();
-    let failed = |error: Error| document.error(error.to_string());
-    let text = document.text().map(|text| text_edits(text, edits)).transpose().map_err(failed)?;
-    let ids = match document.ids() {
-        Some(edited) => Some(revert_ids(edited, edits).map_err(failed)?),
-        None => ids_beside_text(document, &metadata),
-    };
-    Ok(Original { text, ids, reverted: edits.len() as u64 })
-}
-
-/// What to replace in an edited text. After one round of editing these are the edits the other way round, so that the
-/// JSON spelling of all other characters stays; after several it is the whole text.
-fn text_edits(text: &str, edits: &[TokenEdit]) -> Result<Vec<TextEdit>> {
-    // Checks each edit against the text.
-    let original = revert_text(text, edits)?;
-    if edits.windows(2).any(|pair| pair[0].generation != pair[1].generation) {
-        return Ok(vec![TextEdit { start: 0, end: text.len(), new: original }]);
+    if let Some(field) = metadata.field.as_deref().filter(|field| *field != text_field) {
+        return Err(
+            document.error(format!("the edits are of the field `{field}`: give --text-field {field}"))
+        );
     }
-    let undo = edits.iter().filter_map(|edit| {
-        let (span, pieces) = (edit.span?, edit.pieces.as_ref()?);
-        Some(Replacement { range: span.out_byte_start..span.out_byte_end, new: &pieces.old.0 })
-    });
-    Ok(splice(text, &undo.collect::<Vec<_>>())?.edits)
+    let edits = metadata.edits.as_deref().unwrap_or_default();
+    let ids = if document.ids().is_some() { None } else { ids_beside_text(document, &metadata) };
+    Ok(Original { document: records::revert(document, edits)?, ids, reverted: edits.len() as u64 })
 }
 
 /// The original ids where a record holds the edited ones beside its text, as `--emit both` writes them. Ids that the
 /// edits do not fit were there before and went through untouched.
 fn ids_beside_text(document: &Document, metadata: &Metadata) -> Option<Vec<u32>> {
     let ids: Vec<u32> = serde_json::from_str(document.raw_ids()?).ok()?;
-    let edits = metadata.edits.as_deref().filter(|edits| !edits.is_empty())?;
+    let edits =
+        metadata.edits.as_deref().filter(|edits| !edits.is_empty() && metadata.generations.is_none())?;
     let edited_len = metadata.counts.tokens.checked_sub(metadata.counts.dropped)?;
     if ids.len() as u64 != edited_len {
         return None;

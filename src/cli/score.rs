@@ -13,7 +13,10 @@ use super::session::{Session, SessionCard};
 use super::signals::Interrupt;
 use super::summary::{self, DocumentCounts, Outcome, Tally, Timing};
 use crate::Result;
+use crate::compose::Layout;
 use crate::data::{Document, Documents, Inputs, OutputWriter, Outputs, Payload, Refused, Written};
+use crate::model::Model;
+use crate::score::cache::{CacheWriter, Entry as Kept, Key};
 use crate::score::{ScoreConfig, Scorer, Scores};
 
 /// A line of the output.
@@ -107,8 +110,12 @@ pub fn run(args: &ScoreArgs) -> Result<u8> {
     let outputs = Outputs::plan(&inputs, output, Payload::Lines)?;
     outputs.check(args.commit.begin(&args.output))?;
     summary::check(args.output.summary.as_deref(), &inputs, Some(&outputs))?;
-    let documents = inputs.documents(args.input.read_options())?;
-    let session = Session::open(&args.model, &args.run, &args.window, &interrupt)?;
+    if let Some(folder) = &args.tokens.cache {
+        CacheWriter::check(folder, args.output.overwrite)?;
+    }
+    let documents = inputs.documents(args.records.prompt.read_options(args.input.read_options())?)?;
+    let compose = args.records.compose(args.window.bos);
+    let (session, model) = Session::open(&args.model, &args.run, &args.window, compose, &interrupt)?;
     let config = ScoreConfig {
         entropy: args.tokens.entropy,
         rank: args.tokens.rank,
@@ -116,7 +123,7 @@ pub fn run(args: &ScoreArgs) -> Result<u8> {
         ..session.score.clone()
     };
     let progress = Progress::new(Mode::of(&args.common), inputs.total_bytes());
-    let run = Run { args, session: &session, progress: &progress, interrupt: &interrupt };
+    let run = Run { args, session: &session, model: &model, progress: &progress, interrupt: &interrupt };
     let writer = run.writer(outputs)?;
     let (was_done, documents) = (writer.is_done(), documents.with_plan(writer.read_plan()));
     let (tally, written) = session.pool.install(|| run.score(&config, documents, writer))?;
@@ -127,10 +134,14 @@ pub fn run(args: &ScoreArgs) -> Result<u8> {
     Ok(status)
 }
 
+/// A document with its scores, and with what a cache keeps of them.
+type Scored = (Job<Layout>, (Scores, Option<Kept>));
+
 /// What the stages share.
 struct Run<'a> {
     args: &'a ScoreArgs,
     session: &'a Session,
+    model: &'a Model,
     progress: &'a Progress,
     interrupt: &'a Interrupt,
 }
@@ -145,7 +156,8 @@ impl Run<'_> {
         settings.insert("entropy".to_owned(), tokens.entropy.into());
         settings.insert("rank".to_owned(), tokens.rank.into());
         settings.insert("top_k".to_owned(), json!(tokens.top_k));
-        outputs.writer(args.commit.write_config(&args.output, &args.input.read_options(), settings))
+        let read = args.records.prompt.read_options(args.input.read_options())?;
+        outputs.writer(args.commit.write_config(&args.output, &read, settings))
     }
 
     fn score(
@@ -154,27 +166,32 @@ impl Run<'_> {
         documents: Documents,
         mut writer: OutputWriter<Totals>,
     ) -> Result<(Tally, Written<Totals>)> {
-        let scorer = Scorer::new(&self.session.model, config.clone())?;
+        let scorer = Scorer::new(self.model, config.clone())?;
+        let mut cache = self.cache(config.top_k)?;
+        let keeps = cache.is_some();
         let read = documents.progress();
         let mut tally = Tally::default();
         Pipeline {
             interrupt: self.interrupt,
             on_error: self.args.commit.on_error,
             chunk_tokens: self.session.chunk_tokens(),
-            prepare: |document: &Document| Ok((self.session.encode(document)?, ())),
-            work: |jobs: Vec<Job<()>>| {
+            prepare: |document: &Document| self.session.composer.compose(document, false),
+            work: |jobs: Vec<Job<Layout>>| {
                 tally.begin_batch();
-                let scores = self.session.score_jobs(&scorer, &jobs)?;
+                let scores = self.session.score_jobs(&scorer, &jobs, keeps)?;
                 tally.end_batch();
                 for job in &jobs {
-                    tally.done += &self.documents(job);
+                    tally.done += &self.session.documents(job);
                 }
                 self.progress.update(tally.done.documents, tally.done.tokens, read.read());
                 Ok(jobs.into_iter().zip(scores).collect())
             },
-            write: |entry: Entry<(Job<()>, Scores)>| match entry {
-                Entry::Done((job, scores)) => {
-                    let mut totals = Totals { documents: self.documents(&job), ..Totals::default() };
+            write: |entry: Entry<Scored>| match entry {
+                Entry::Done((job, (scores, kept))) => {
+                    if let (Some(cache), Some(kept)) = (&mut cache, &kept) {
+                        cache.push(Key::new(job.extra.stream(), &self.session.sequence(&job)), kept)?;
+                    }
+                    let mut totals = Totals { documents: self.session.documents(&job), ..Totals::default() };
                     totals.add(&scores);
                     writer.write_line(job.document.mark(), &self.line(&job, &scores)?, &totals)
                 }
@@ -182,11 +199,15 @@ impl Run<'_> {
             },
         }
         .run(documents)?;
+        cache.map_or(Ok(()), CacheWriter::finish)?;
         Ok((tally, writer.finish()?))
     }
 
-    fn documents(&self, job: &Job<()>) -> DocumentCounts {
-        DocumentCounts::of(&self.session.sequence(job), &self.session.score.windows)
+    /// Where the scores are kept.
+    fn cache(&self, top_k: usize) -> Result<Option<CacheWriter>> {
+        let Some(folder) = &self.args.tokens.cache else { return Ok(None) };
+        let settings = self.session.cache_settings(top_k)?;
+        CacheWriter::create(folder, settings, self.args.output.overwrite).map(Some)
     }
 
     /// Deals with a record that cannot be used: one that is passed over has a line that says why.
@@ -200,7 +221,7 @@ impl Run<'_> {
         writer.pass_line(refused, &json!(line).to_string(), &totals)
     }
 
-    fn line(&self, job: &Job<()>, scores: &Scores) -> Result<String> {
+    fn line(&self, job: &Job<Layout>, scores: &Scores) -> Result<String> {
         let id = job.document.id().and_then(|id| serde_json::from_str(id).ok());
         let line = Line {
             index: id.is_none().then(|| job.document.line() - 1),
@@ -214,7 +235,7 @@ impl Run<'_> {
         serde_json::to_string(&line).map_err(|error| job.document.error(error.to_string()))
     }
 
-    fn per_token<'a>(&self, job: &'a Job<()>, scores: &'a Scores) -> PerToken<'a> {
+    fn per_token<'a>(&self, job: &'a Job<Layout>, scores: &'a Scores) -> PerToken<'a> {
         let tokens = &self.args.tokens;
         let top = tokens.top_k.map(|_| {
             let k = scores.top.len() / scores.logprobs.len().max(1);
@@ -233,8 +254,10 @@ impl Run<'_> {
 /// Values of the scored positions among nulls for the others.
 fn pad<T>(scores: &Scores, values: impl Iterator<Item = T>) -> Vec<Option<T>> {
     let mut padded: Vec<Option<T>> = Vec::with_capacity(scores.tokens);
-    padded.resize_with(scores.first_scored.min(scores.tokens), || None);
-    padded.extend(values.map(Some));
+    for (position, value) in scores.runs.iter().cloned().flatten().zip(values) {
+        padded.resize_with(position, || None);
+        padded.push(Some(value));
+    }
     padded.resize_with(scores.tokens, || None);
     padded
 }

@@ -1,8 +1,8 @@
 //! What a run reports at its end: a line for people, a JSON object for programs.
 
 use std::collections::BTreeMap;
-use std::fs::Permissions;
-use std::io::Write;
+use std::fs::{File, Permissions};
+use std::io::{self, Write};
 use std::ops::AddAssign;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -36,13 +36,20 @@ pub struct DocumentCounts {
 impl DocumentCounts {
     /// A document.
     pub fn of(sequence: &Sequence, windows: &WindowConfig) -> Self {
-        let len = sequence.len();
         Self {
             documents: 1,
             tokens: sequence.ids.len() as u64,
-            truncated: (len - windows.covered(len)) as u64,
+            truncated: sequence.truncated(windows) as u64,
             passed_through: BTreeMap::new(),
         }
+    }
+
+    /// A document that is passed through, if there is a reason.
+    pub fn passed(mut self, reason: Option<&'static str>) -> Self {
+        if let Some(reason) = reason {
+            *self.passed_through.entry(reason.to_owned()).or_default() += 1;
+        }
+        self
     }
 
     /// A record that cannot be used.
@@ -225,7 +232,7 @@ fn place(path: &Path) -> PathBuf {
 }
 
 /// The folder of a file; never empty.
-fn folder(path: &Path) -> &Path {
+pub fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
@@ -248,8 +255,13 @@ pub fn write(path: Option<&Path>, summary: &impl Serialize) -> Result<()> {
     if is_dash(path) {
         return print(text.as_bytes());
     }
+    write_whole(path, |file| file.write_all(text.as_bytes()))
+}
+
+/// Makes a file beside its place first: a reader never sees half of it.
+pub fn write_whole(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> Result<()> {
     let mut partial = partial(path)?;
-    partial.write_all(text.as_bytes()).map_err(|error| Error::io(path, error))?;
+    write(partial.as_file_mut()).map_err(|error| Error::io(path, error))?;
     partial.persist(path).map_err(|error| Error::io(path, error.error))?;
     Ok(())
 }

@@ -43,12 +43,13 @@ pub fn run(args: &TokenizeArgs) -> Result<u8> {
     let inputs = Inputs::expand(&args.input.input)?;
     let output = args.output.output.as_deref().expect("`check` has seen it");
     check_output(args, &inputs, output)?;
-    let config = TokenizeConfig { read: args.read_options(), shard_tokens: args.shard_tokens };
+    let config = TokenizeConfig { read: args.read_options()?, shard_tokens: args.shard_tokens };
     let documents = inputs.documents(config.read.clone())?;
     let pool = pool(args.threads)?;
     let start = Instant::now();
     let vocabulary = Vocabulary::open(args.model.as_deref().unwrap_or_default())?;
-    let encoder = Encoder::new(&vocabulary, args.records.bos.into(), args.records.prompt_field.clone())?;
+    let encoder =
+        Encoder::new(&vocabulary, args.records.bos.into(), args.records.prompt.prompt_field.clone())?;
     let load_seconds = start.elapsed().as_secs_f64();
     let writer = config.writer(&encoder, Some(&inputs));
     let writer = TokenWriter::create(output, writer, args.output.overwrite)?;

@@ -1,10 +1,12 @@
 //! A document: its content, where it came from, and how it is written back.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::format::Format;
 use super::jsonl::Record;
+use super::messages;
 #[cfg(feature = "parquet")]
 use super::parquet::Row;
 use super::patch::{Member, Patch, quoted, splice};
@@ -130,6 +132,20 @@ impl Document {
         }
     }
 
+    /// The prompt under `prompt_field` and the document's text behind it, as one, and the text's range in it.
+    ///
+    /// # Errors
+    /// [`Error::Record`] if there is no such string, or no text.
+    pub fn prompted(&self, prompt_field: &str) -> Result<(String, Range<usize>)> {
+        let prompt = self.string_member(prompt_field)?;
+        let missing = || self.error(format!("field `{prompt_field}` not found, the prompt of the text"));
+        let mut text = prompt.ok_or_else(missing)?;
+        let start = text.len();
+        text.push_str(self.text().ok_or_else(|| self.error("no text behind the prompt"))?);
+        let range = start..text.len();
+        Ok((text, range))
+    }
+
     /// The raw JSON of the record's `id`.
     pub fn id(&self) -> Option<&str> {
         match &self.origin {
@@ -197,6 +213,30 @@ impl Document {
         self.line.error(&self.source, reason.into())
     }
 
+    /// The document after the edits of `patch`, as it would be read where [`Document::render`] wrote it as a JSON line. Its
+    /// place in its file stays.
+    ///
+    /// # Errors
+    /// As [`Document::render`].
+    pub fn edited(&self, patch: &Patch) -> Result<Self> {
+        let edited = match &self.origin {
+            Origin::Json(record) => {
+                record.edited(patch).map(|(record, content)| (content, Origin::Json(record)))
+            }
+            #[cfg(feature = "parquet")]
+            Origin::Row(row) => {
+                row.edited(patch, &self.content).map(|(row, content)| (content, Origin::Row(Box::new(row))))
+            }
+            Origin::Text(field) => self.as_text(patch).map(|text| {
+                let text = String::from_utf8_lossy(&text).into_owned();
+                (Content::Text(text), Origin::Text(field.clone()))
+            }),
+        };
+        let (content, origin) = edited.map_err(|reason| self.error(reason))?;
+        let (source, line, mark) = (self.source.clone(), self.line.clone(), self.mark);
+        Ok(Self { source, line, mark, content, origin })
+    }
+
     /// The document as a record that is not used, with what [`Document::error`] or the like says about it.
     pub fn refuse(self, error: &Error) -> Refused {
         let reason = match error {
@@ -235,10 +275,12 @@ impl Document {
 }
 
 /// The stream of the random number generator that belongs to a document: see [`crate::random::text_stream`] and
-/// [`crate::random::ids_stream`].
+/// [`crate::random::ids_stream`]. The text of a conversation is what [`messages::canonical`] makes of it, so that neither
+/// the spelling of its JSON nor a template plays a part.
 pub fn stream_key(document: &Document) -> u64 {
     match document.content() {
-        Content::Text(text) | Content::Messages(text) => text_stream(text, document.id()),
+        Content::Text(text) => text_stream(text, document.id()),
+        Content::Messages(raw) => text_stream(&messages::canonical(raw), document.id()),
         Content::Ids(ids) => ids_stream(ids, document.id()),
     }
 }

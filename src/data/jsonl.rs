@@ -8,6 +8,7 @@ use serde::de::{Deserializer as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::document::Content;
+use super::messages::{self, MessageEdits};
 use super::patch::{Member, Patch, Splice, TextEdit, apply, raw_splices};
 
 /// Characters of a parser's message that are shown.
@@ -17,6 +18,8 @@ const MESSAGE: usize = 200;
 #[derive(Debug)]
 pub(super) struct Record {
     line: String,
+    /// The name of the text's member.
+    field: Box<str>,
     spans: Spans,
 }
 
@@ -53,7 +56,7 @@ impl Record {
         let content = Spans::find(&line, field)
             .and_then(|spans| spans.content(&line, field).map(|content| (spans, content)));
         match content {
-            Ok((spans, content)) => Ok((Self { line, spans }, content)),
+            Ok((spans, content)) => Ok((Self { line, field: field.into(), spans }, content)),
             Err(reason) => Err((line, reason)),
         }
     }
@@ -68,11 +71,12 @@ impl Record {
         self.line
     }
 
-    /// The line without its text, its metadata and, unless they are to be kept, its ids; none where nothing is left.
+    /// The line without its text, its metadata and, unless they are to be kept, its ids; none where nothing is left. Its
+    /// messages are edited.
     #[cfg(feature = "parquet")]
-    pub fn rest(&self, keep_ids: bool) -> Result<Option<Vec<u8>>, String> {
+    pub fn rest(&self, keep_ids: bool, messages: &[MessageEdits]) -> Result<Option<Vec<u8>>, String> {
         let ids = if keep_ids { Member::Keep } else { Member::Remove };
-        let patch = Patch { text: Member::Remove, ids, metadata: Member::Remove };
+        let patch = Patch { text: Member::Remove, messages, ids, metadata: Member::Remove };
         if self.spans.removed(&patch).len() == self.spans.count {
             return Ok(None);
         }
@@ -103,6 +107,7 @@ impl Record {
     pub fn patched(&self, patch: &Patch) -> Result<Vec<u8>, String> {
         let spans = &self.spans;
         let mut splices = self.text_splices(patch.text)?;
+        splices.extend(self.message_splices(patch.messages)?);
         let mut added = Vec::new();
         if let Member::Set(ids) = patch.ids {
             let array = id_array(ids);
@@ -121,6 +126,21 @@ impl Record {
             splices.push(Splice { range: spans.end..spans.end, new: format!("{comma}{}", added.join(",")) });
         }
         Ok(apply(&self.line, splices))
+    }
+
+    /// The record that [`Record::patched`] would be read as.
+    pub fn edited(&self, patch: &Patch) -> Result<(Box<Self>, Content), String> {
+        let line = String::from_utf8(self.patched(patch)?).map_err(|error| error.to_string())?;
+        let (record, content) = Self::parse(line, &self.field).map_err(|(_, reason)| reason)?;
+        Ok((Box::new(record), content))
+    }
+
+    fn message_splices(&self, edits: &[MessageEdits]) -> Result<Vec<Splice>, String> {
+        match &self.spans.messages {
+            _ if edits.is_empty() => Ok(Vec::new()),
+            Some(span) => messages::splices(&self.line[span.value.clone()], span.value.start, edits),
+            None => Err("the record has no messages to edit".into()),
+        }
     }
 
     fn text_splices(&self, text: Member<&[TextEdit]>) -> Result<Vec<Splice>, String> {

@@ -20,6 +20,7 @@
 //! ```
 
 mod compress;
+mod current;
 mod digest;
 mod document;
 mod format;
@@ -28,6 +29,7 @@ mod journal;
 mod jsonl;
 mod lines;
 mod manifest;
+pub mod messages;
 mod names;
 mod output;
 #[cfg(feature = "parquet")]
@@ -52,6 +54,7 @@ pub use document::{Content, Document, stream_key};
 pub use format::{Compression, Format};
 pub use frames::DEFAULT_FRAME_BYTES;
 pub use manifest::{InputRecord, Manifest, RecordCounts, peak_memory};
+pub use messages::{Message, MessageEdits};
 pub use names::{manifest_path, output_of_journal, rejects_path};
 pub use output::{Outputs, Payload};
 pub use patch::{Member, Patch, TextEdit, splice};

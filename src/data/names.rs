@@ -139,6 +139,11 @@ pub(super) struct Lock {
 }
 
 impl Lock {
+    /// Whether a process holds `output`, or was killed while it did.
+    pub fn is_there(output: &Path) -> bool {
+        hidden(output, "lock").exists()
+    }
+
     /// Takes hold of `output`.
     ///
     /// # Errors

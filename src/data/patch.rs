@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use super::messages::MessageEdits;
+
 /// What becomes of one member of a record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Member<T> {
@@ -19,6 +21,8 @@ pub enum Member<T> {
 pub struct Patch<'a> {
     /// Edits of the text: ascending, disjoint. A record without text cannot be given any.
     pub text: Member<&'a [TextEdit]>,
+    /// Edits of messages: ascending, each message once. A record without messages cannot be given any.
+    pub messages: &'a [MessageEdits],
     /// The array under `input_ids`: replaced in its place, or added after the other members.
     pub ids: Member<&'a [u32]>,
     /// Raw JSON, on one line, for the `toedit` member: always the last one of the record.

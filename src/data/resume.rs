@@ -97,7 +97,9 @@ fn look(site: &Site, settings: &Settings) -> Result<Found> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
         files => files.map_err(|e| Error::io(output, e))?,
     };
-    let lock = if files.is_empty() { None } else { Some(Lock::take(&*site.storage, output)?) };
+    // A lock's file that a killed process left goes with the lock.
+    let is_untouched = files.is_empty() && !Lock::is_there(output);
+    let lock = if is_untouched { None } else { Some(Lock::take(&*site.storage, output)?) };
     let (mut left, others): (Vec<_>, Vec<_>) = Left::all(output)?
         .into_iter()
         .partition(|left| relevant(&left.begin.settings, settings) == *settings);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::current::{Current, Target, counts_of};
 use super::digest::InputDigests;
 use super::document::Document;
 use super::format::{Compression, Format};
@@ -15,7 +16,7 @@ use super::frames::{ByteFraming, DEFAULT_FRAME_BYTES, Framing};
 use super::manifest::{InputRecord, RecordCounts};
 use super::names::Lock;
 use super::output::Outputs;
-use super::partial::{Frame, Partial, Site};
+use super::partial::{Partial, Site};
 use super::patch::{Member, Patch};
 use super::reader::{ReadPlan, Start};
 use super::refused::{Mark, Refused};
@@ -121,29 +122,6 @@ enum State {
     Done,
 }
 
-/// The output that is being written.
-struct Current<C> {
-    target: Target,
-    framing: Box<dyn Framing>,
-    format: Format,
-    frame_bytes: usize,
-    /// Reject lines of the open frame.
-    rejects: Vec<u8>,
-    /// Of the whole output so far.
-    counts: C,
-    records: RecordCounts,
-    /// How far its input has come.
-    mark: Mark,
-    /// Whether the open frame holds anything.
-    is_open: bool,
-}
-
-/// Where frames go.
-enum Target {
-    File(Box<Partial>),
-    Stream(Sink),
-}
-
 impl<C: Counts> OutputWriter<C> {
     /// Begins to write: with [`Begin::Resume`], looks what there is of the outputs.
     ///
@@ -232,12 +210,7 @@ impl<C: Counts> OutputWriter<C> {
     /// The system's; standard output, which has no such file.
     pub fn set_aside(&mut self, refused: &Refused, counts: &C) -> Result<()> {
         let current = self.output_of(refused.mark().file)?;
-        if let Target::Stream(_) = current.target {
-            return Err(refused.error());
-        }
-        current.rejects.extend(refused.reject());
-        current.records.set_aside += 1;
-        current.advance(refused.mark(), counts)
+        current.set_aside(refused, counts)
     }
 
     /// Passes a record through as it stands; where the output cannot hold it, it is set aside.
@@ -331,28 +304,13 @@ impl<C: Counts> OutputWriter<C> {
             }
             State::Begun(partial) => (Target::File(partial), Compression::from_name(&path)),
             State::Nothing if is_dash(&path) => {
-                (Target::Stream(Sink::create(&path, true)?), Compression::None)
+                (Target::Stream(Box::new(Sink::create(&path, true)?)), Compression::None)
             }
             State::Nothing => (Target::File(self.begin(output)?), Compression::from_name(&path)),
         };
-        let mut current = Current {
-            target,
-            framing: self.framing(output, format, compression)?,
-            format,
-            frame_bytes: self.config.frame_bytes,
-            rejects: Vec::new(),
-            counts: C::default(),
-            records: RecordCounts::default(),
-            mark: Mark::default(),
-            is_open: false,
-        };
-        if let Target::File(partial) = &current.target
-            && let Some(last) = partial.last()
-        {
-            (current.counts, current.records) = (counts_of(&path, last.counts.clone())?, last.records);
-            current.mark = last.mark;
-            self.written.resumed += last.records.read();
-        }
+        let framing = self.framing(output, format, compression)?;
+        let current = Current::new(target, framing, format, self.config.frame_bytes)?;
+        self.written.resumed += current.records.read();
         Ok(Some(current))
     }
 
@@ -450,73 +408,6 @@ impl<C: Counts> OutputWriter<C> {
         };
         files.map(record).collect()
     }
-}
-
-impl<C: Counts> Current<C> {
-    /// A text file has room for one document.
-    fn check_room(&self) -> Result<()> {
-        if self.format == Format::Text && self.records.written > 0 {
-            return Err(one_document(self.path(), "more"));
-        }
-        Ok(())
-    }
-
-    fn path(&self) -> &Path {
-        match &self.target {
-            Target::File(partial) => partial.output(),
-            Target::Stream(sink) => sink.path(),
-        }
-    }
-
-    fn count_written(&mut self, mark: Mark, counts: &C) -> Result<()> {
-        self.records.written += 1;
-        self.advance(mark, counts)
-    }
-
-    /// Notes that a record is dealt with, and closes the frame if it is full.
-    fn advance(&mut self, mark: Mark, counts: &C) -> Result<()> {
-        self.mark = mark;
-        self.counts += counts;
-        self.is_open = true;
-        let is_stream = matches!(self.target, Target::Stream(_));
-        if is_stream || self.framing.size() + self.rejects.len() >= self.frame_bytes {
-            self.flush(false)?;
-        }
-        Ok(())
-    }
-
-    /// Closes the frame and makes it durable. The last one is written even if the output is empty: compressed nothing is
-    /// something.
-    fn flush(&mut self, is_last: bool) -> Result<()> {
-        let is_empty = |target: &Target| match target {
-            Target::File(partial) => partial.is_empty(),
-            Target::Stream(_) => false,
-        };
-        let has_bytes = self.framing.size() > 0 || is_last && is_empty(&self.target);
-        let bytes = if has_bytes { self.framing.close()? } else { Vec::new() };
-        if !self.is_open && bytes.is_empty() {
-            return Ok(());
-        }
-        self.is_open = false;
-        match &mut self.target {
-            Target::Stream(sink) => sink.write(&bytes),
-            Target::File(partial) => {
-                let rejects = std::mem::take(&mut self.rejects);
-                let counts = serde_json::to_value(&self.counts);
-                let counts = counts.map_err(|error| Error::file(partial.output(), error))?;
-                partial.commit(Frame { bytes, rejects, mark: self.mark, records: self.records, counts })
-            }
-        }
-    }
-}
-
-/// A command's own counts, as an earlier process left them.
-fn counts_of<C: Counts>(path: &Path, counts: serde_json::Value) -> Result<C> {
-    if counts.is_null() {
-        return Ok(C::default());
-    }
-    serde_json::from_value(counts)
-        .map_err(|error| Error::file(path, format!("counts of an earlier run that do not fit: {error}")))
 }
 
 /// What a text file cannot be.

@@ -1,5 +1,6 @@
 //! Which tokens may be edited, and what may stand in their place.
 
+use crate::compose::{Layout, Passage};
 use crate::model::Config;
 use crate::tokenizer::{Alignment, Tokenizer, Utf8State, Utf8Table};
 
@@ -154,5 +155,50 @@ impl Constraint for TextConstraint<'_> {
     fn class(&self, position: usize) -> u32 {
         let states = self.alignment.states();
         class_between(states[position], states[position + 1])
+    }
+}
+
+/// A record of text: what [`TextConstraint`] says of each of its texts, and tokens that have bytes of anything but the
+/// strings that may be edited stay.
+pub struct RecordConstraint<'a> {
+    /// The model's ids.
+    pub vocabulary: &'a Vocabulary,
+    /// The tokenizer of the texts.
+    pub tokenizer: &'a Tokenizer,
+    /// The record's tokens.
+    pub ids: &'a [u32],
+    /// What they are, without a flaw.
+    pub layout: &'a Layout,
+}
+
+impl<'a> RecordConstraint<'a> {
+    /// The text that has the token, and its position there.
+    fn text(&self, position: usize) -> Option<(&'a Passage, TextConstraint<'a>, usize)> {
+        let Self { vocabulary, tokenizer, ids, layout } = *self;
+        let passage = layout.passage_of(position)?;
+        let (tokens, alignment) = (passage.tokens.clone(), passage.alignment.as_ref()?);
+        let text = TextConstraint { vocabulary, tokenizer, ids: &ids[tokens.clone()], alignment };
+        Some((passage, text, position - tokens.start))
+    }
+}
+
+impl Constraint for RecordConstraint<'_> {
+    fn editable(&self, position: usize) -> bool {
+        let editable = |(passage, text, place): (&Passage, TextConstraint, usize)| {
+            passage.part_of(position).is_some() && text.editable(place)
+        };
+        self.text(position).is_some_and(editable)
+    }
+
+    fn droppable(&self, position: usize) -> bool {
+        self.text(position).is_some_and(|(_, text, place)| text.droppable(place))
+    }
+
+    fn allowed(&self, position: usize, id: u32) -> bool {
+        self.text(position).is_some_and(|(_, text, place)| text.allowed(place, id))
+    }
+
+    fn class(&self, position: usize) -> u32 {
+        self.text(position).map_or(ANY, |(_, text, place)| text.class(place))
     }
 }

@@ -2,12 +2,11 @@
 
 use rayon::prelude::*;
 
-use super::{Action, Constraint, Counts, EditConfig, Sampler};
+use super::decision::Decider;
+use super::{Constraint, Counts, EditConfig, Sampler};
 use crate::Result;
 use crate::model::Model;
-use crate::ops::draw::{Candidate, Draw, Row, draw, draw_among};
-use crate::ops::head::Scored;
-use crate::random::{Purpose, Stream, Uniform};
+use crate::random::{Purpose, Stream};
 use crate::score::{Batch, Engine, Origin, Request, ScoreConfig, Sequence, Statistics, WholeRow};
 
 /// One document to edit.
@@ -99,7 +98,7 @@ impl Edited {
 /// let vocabulary = Vocabulary::new(model.config(), None);
 /// let ids = [5, 6, 7, 8];
 /// let constraint = IdConstraint::new(&vocabulary, None, &ids);
-/// let sequence = Sequence { context: &[], ids: &ids };
+/// let sequence = Sequence::new(&[], &ids);
 /// let edited = editor.edit(&[EditInput { sequence, stream: 1, constraint: &constraint }])?;
 /// assert_eq!(edited[0].counts.eligible, 3);
 /// assert_eq!(edited[0].apply(&ids).len(), 4);
@@ -125,23 +124,37 @@ impl<'m> Editor<'m> {
     /// # Errors
     /// [`crate::Error::Document`] for an id outside the vocabulary or logits that are not finite.
     pub fn edit(&self, documents: &[EditInput]) -> Result<Vec<Edited>> {
+        self.edit_generation(documents, self.config.generation())
+    }
+
+    /// [`Editor::edit`] with the random numbers of another generation than the configuration's.
+    ///
+    /// # Errors
+    /// As [`Editor::edit`]; [`crate::Error::Usage`] if `generation` exceeds [`Stream::MAX_GENERATION`].
+    pub fn edit_generation(&self, documents: &[EditInput], generation: u32) -> Result<Vec<Edited>> {
+        let decider = Decider { config: &self.config, generation };
+        // Whether there is such a generation.
+        Stream::new(0, 0, Purpose::Edit, generation)?;
         let sequences: Vec<_> = documents.iter().map(|document| document.sequence).collect();
         let mut results: Vec<_> = sequences.iter().map(|sequence| self.untouched(sequence)).collect();
         let request = |origin: &Origin| {
             let EditInput { stream, constraint, .. } = documents[origin.document];
-            Request { stream, position: origin.position, constraint }
+            Request { stream, generation, position: origin.position, constraint }
         };
         self.engine.run(&sequences, Some(&request), |batch| {
-            let mut record = |origin: Origin, scored: &Scored, outcome| {
-                results[origin.document].record(&documents[origin.document], origin, scored, outcome);
+            let mut record = |origin: Origin, statistics: &Statistics, outcome| {
+                let Origin { document, position } = origin;
+                results[document].record(&documents[document], position, statistics, outcome);
             };
             match batch.outcomes {
                 Some(outcomes) => {
                     let rows = batch.origins.iter().zip(batch.scored).zip(outcomes);
-                    rows.for_each(|((origin, scored), outcome)| record(*origin, scored, *outcome));
+                    rows.for_each(|((origin, scored), outcome)| {
+                        record(*origin, &scored.statistics, *outcome)
+                    });
                     Ok(())
                 }
-                None => self.decide_and_draw(documents, batch, record),
+                None => decide_and_draw(decider, documents, batch, record),
             }
         })?;
         for result in &mut results {
@@ -155,133 +168,38 @@ impl<'m> Editor<'m> {
         let windows = self.engine.windows(sequence) as u64;
         Edited { counts: Counts { tokens, windows, ..Counts::default() }, changes: Vec::new() }
     }
+}
 
-    /// Takes a batch's decisions on the CPU.
-    fn decide_and_draw(
-        &self,
-        documents: &[EditInput],
-        batch: &mut Batch,
-        mut record: impl FnMut(Origin, &Scored, Outcome),
-    ) -> Result<()> {
-        let mut rows = Vec::new();
-        for (row, (origin, scored)) in batch.origins.iter().zip(batch.scored).enumerate() {
-            match self.decide(&documents[origin.document], origin.position, scored) {
-                Some(outcome) => record(*origin, scored, outcome),
-                None => rows.push(row),
-            }
+/// Takes a batch's decisions on the CPU.
+fn decide_and_draw(
+    decider: Decider,
+    documents: &[EditInput],
+    batch: &mut Batch,
+    mut record: impl FnMut(Origin, &Statistics, Outcome),
+) -> Result<()> {
+    let mut rows = Vec::new();
+    for (row, (origin, scored)) in batch.origins.iter().zip(batch.scored).enumerate() {
+        match decider.decide(&documents[origin.document], origin.position, &scored.statistics) {
+            Some(outcome) => record(*origin, &scored.statistics, outcome),
+            None => rows.push(row),
         }
-        if let Sampler::TopK(k) = *self.config.sampler() {
-            return batch.largest(&rows, k, |origin, scored, candidates| {
-                let place = self.place(&documents[origin.document], origin.position)?;
-                record(origin, scored, place.draw_among(candidates));
-                Ok(())
-            });
-        }
-        batch.logits(&rows, |chunk| {
-            let draw = |row: WholeRow| {
-                let WholeRow { origin, scored, logits } = row;
-                let place = self.place(&documents[origin.document], origin.position)?;
-                Ok((origin, *scored, place.draw(logits, &scored.statistics)))
-            };
-            for (origin, scored, outcome) in chunk.rows().map(draw).collect::<Result<Vec<_>>>()? {
-                record(origin, &scored, outcome);
-            }
+    }
+    if let Sampler::TopK(k) = *decider.config.sampler() {
+        return batch.largest(&rows, k, |origin, scored, candidates| {
+            let place = decider.place(&documents[origin.document], origin.position)?;
+            record(origin, &scored.statistics, place.draw_among(candidates));
             Ok(())
-        })
-    }
-
-    /// What the rules make of a token; `None` where another is to be drawn.
-    fn decide(&self, document: &EditInput, position: usize, scored: &Scored) -> Option<Outcome> {
-        let constraint = document.constraint;
-        match self.config.decide(&scored.statistics) {
-            Action::Keep => Some(Outcome::Kept),
-            _ if !constraint.editable(position) => Some(Outcome::NotEditable),
-            Action::Resample => None,
-            Action::Drop if constraint.droppable(position) => Some(Outcome::Dropped),
-            Action::Drop => Some(Outcome::NoAlternative),
-        }
-    }
-
-    /// A token that is to be drawn anew.
-    fn place<'a>(&'a self, document: &EditInput<'a>, position: usize) -> Result<Place<'a>> {
-        let config = &self.config;
-        let stream = Stream::new(config.seed(), document.stream, Purpose::Edit, config.generation())?;
-        let (original, constraint) = (document.sequence.ids[position], document.constraint);
-        Ok(Place { config, constraint, stream, original, position })
-    }
-}
-
-/// A place for which a token is drawn.
-struct Place<'a> {
-    config: &'a EditConfig,
-    constraint: &'a dyn Constraint,
-    stream: Stream,
-    original: u32,
-    position: usize,
-}
-
-impl Place<'_> {
-    /// From a whole row of logits.
-    fn draw(&self, logits: &[f32], statistics: &Statistics) -> Outcome {
-        let row = Row { logits, original: self.original, statistics };
-        let (config, random) = (self.config, |draw| self.random(draw));
-        draw(config.sampler(), config.temperature(), row, |id| self.allowed(id), random).into()
-    }
-
-    /// From the candidates that the sampler leaves, best first.
-    fn draw_among(&self, candidates: &[Candidate]) -> Outcome {
-        draw_among(candidates, self.config.temperature(), |id| self.allowed(id), self.random(0)).into()
-    }
-
-    fn allowed(&self, id: u32) -> bool {
-        if id == self.original {
-            !self.config.exclude_original()
-        } else {
-            self.constraint.allowed(self.position, id)
-        }
-    }
-
-    fn random(&self, draw: u8) -> Uniform {
-        self.stream.draw(self.position as u32, draw)
-    }
-}
-
-impl From<Draw> for Outcome {
-    fn from(draw: Draw) -> Self {
-        match draw {
-            Draw::NoAlternative => Self::NoAlternative,
-            Draw::Token { id, logit } => Self::Drawn { id, logit },
-        }
-    }
-}
-
-impl Edited {
-    /// Counts what became of a token, and keeps it where it changed.
-    fn record(&mut self, document: &EditInput, origin: Origin, scored: &Scored, outcome: Outcome) {
-        let Self { counts, changes } = self;
-        let old_id = document.sequence.ids[origin.position];
-        counts.scored += 1;
-        counts.eligible += u64::from(outcome != Outcome::Kept);
-        let new = match outcome {
-            Outcome::Kept => return,
-            Outcome::NotEditable => return counts.not_editable += 1,
-            Outcome::NoAlternative => return counts.no_alternative += 1,
-            Outcome::Drawn { id, .. } if id == old_id => return,
-            Outcome::Drawn { id, logit } => {
-                counts.changed += 1;
-                Some((id, scored.statistics.probability_of(logit) as f32))
-            }
-            Outcome::Dropped => {
-                counts.dropped += 1;
-                None
-            }
-        };
-        changes.push(Change {
-            position: origin.position,
-            old_id,
-            new_id: new.map(|(id, _)| id),
-            p_old: scored.statistics.probability() as f32,
-            p_new: new.map(|(_, p)| p),
         });
     }
+    batch.logits(&rows, |chunk| {
+        let draw = |row: WholeRow| {
+            let WholeRow { origin, scored, logits } = row;
+            let place = decider.place(&documents[origin.document], origin.position)?;
+            Ok((origin, scored.statistics, place.draw(logits, &scored.statistics)))
+        };
+        for (origin, statistics, outcome) in chunk.rows().map(draw).collect::<Result<Vec<_>>>()? {
+            record(origin, &statistics, outcome);
+        }
+        Ok(())
+    })
 }

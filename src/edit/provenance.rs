@@ -29,15 +29,16 @@ pub struct Counts {
 }
 
 impl AddAssign for Counts {
+    /// Saturates: counts may come from a record that anybody wrote.
     fn add_assign(&mut self, other: Self) {
-        self.tokens += other.tokens;
-        self.scored += other.scored;
-        self.eligible += other.eligible;
-        self.changed += other.changed;
-        self.dropped += other.dropped;
-        self.not_editable += other.not_editable;
-        self.no_alternative += other.no_alternative;
-        self.windows += other.windows;
+        self.tokens = self.tokens.saturating_add(other.tokens);
+        self.scored = self.scored.saturating_add(other.scored);
+        self.eligible = self.eligible.saturating_add(other.eligible);
+        self.changed = self.changed.saturating_add(other.changed);
+        self.dropped = self.dropped.saturating_add(other.dropped);
+        self.not_editable = self.not_editable.saturating_add(other.not_editable);
+        self.no_alternative = self.no_alternative.saturating_add(other.no_alternative);
+        self.windows = self.windows.saturating_add(other.windows);
     }
 }
 
@@ -56,9 +57,59 @@ pub struct Metadata {
     /// The counts, as members of the object itself.
     #[serde(flatten)]
     pub counts: Counts,
-    /// Every change, in order, where provenance was asked for.
+    /// The counts of each generation, where there were several; those above are their sums, but for `tokens`, which are
+    /// the first one's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generations: Option<Vec<Counts>>,
+    /// The field whose text was edited, where it is the response to a prompt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// Every change, by generation and in order, where provenance was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub edits: Option<Vec<TokenEdit>>,
+}
+
+impl Metadata {
+    /// The counts of each generation so far.
+    pub fn generations(&self) -> &[Counts] {
+        self.generations.as_deref().unwrap_or(std::slice::from_ref(&self.counts))
+    }
+
+    /// Reads the raw JSON of what the first `generations` generations left in a record, to be added to.
+    ///
+    /// # Errors
+    /// What is missing: the object, as many generations, or their edits where `provenance` goes on.
+    pub fn of_earlier(raw: Option<&str>, generations: u32, provenance: bool) -> Result<Self, String> {
+        let raw = raw.ok_or("no `toedit` object: expected the output of the generation before")?;
+        let earlier: Self = serde_json::from_str(raw).map_err(|error| format!("member `toedit`: {error}"))?;
+        let found = earlier.generations().len();
+        if found as u64 != u64::from(generations) {
+            return Err(format!("edited {found} times before, expected {generations} (--first-generation)"));
+        }
+        if provenance && earlier.edits.is_none() {
+            return Err(
+                "earlier generations were edited without --provenance: expected all or none with it".into()
+            );
+        }
+        Ok(earlier)
+    }
+
+    /// Adds generations behind those that are there.
+    #[must_use]
+    pub fn extended(self, generations: &[Counts], edits: Option<Vec<TokenEdit>>) -> Self {
+        let all = [self.generations(), generations].concat();
+        // Without the last edits the earlier ones could not be undone.
+        let edits = self.edits.zip(edits).map(|(before, edits)| [before, edits].concat());
+        Self { edits, field: self.field, ..Self::of_generations(&all) }
+    }
+
+    /// Those of one generation or several, without edits.
+    pub fn of_generations(generations: &[Counts]) -> Self {
+        let mut counts: Counts = generations.iter().copied().sum();
+        counts.tokens = generations.first().map_or(0, |first| first.tokens);
+        let generations = (generations.len() > 1).then(|| generations.to_vec());
+        Self { counts, generations, ..Self::default() }
+    }
 }
 
 /// One token changed or dropped.
@@ -66,6 +117,9 @@ pub struct Metadata {
 pub struct TokenEdit {
     /// The token's place among the document's own tokens, from 0.
     pub position: usize,
+    /// The message of a conversation that it belongs to, from 0; absent elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<usize>,
     /// Where its bytes lie; absent for a document of ids.
     #[serde(flatten)]
     pub span: Option<Span>,
@@ -89,7 +143,7 @@ fn is_zero(generation: &u32) -> bool {
     *generation == 0
 }
 
-/// Where a change lies in the text, in bytes of UTF-8.
+/// Where a change lies in the text, or in its message's content, in bytes of UTF-8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Span {
     /// First byte in the input text.
@@ -183,7 +237,7 @@ pub fn revert_ids(out_ids: &[u32], edits: &[TokenEdit]) -> Result<Vec<u32>> {
 }
 
 /// The edits by generation, the last one first, each in the order given.
-fn generations(edits: &[TokenEdit]) -> Vec<Vec<&TokenEdit>> {
+pub(super) fn generations(edits: &[TokenEdit]) -> Vec<Vec<&TokenEdit>> {
     let mut order: Vec<&TokenEdit> = edits.iter().collect();
     order.sort_by_key(|edit| std::cmp::Reverse(edit.generation));
     order.chunk_by(|a, b| a.generation == b.generation).map(<[_]>::to_vec).collect()

@@ -161,6 +161,15 @@ impl Edit {
         })
     }
 
+    /// Draws as in this generation from the next launch on, instead of that of the configuration.
+    ///
+    /// # Errors
+    /// [`crate::Error::Usage`] if it exceeds [`Stream::MAX_GENERATION`].
+    pub fn set_generation(&mut self, generation: u32) -> Result<()> {
+        self.tag = Stream::new(self.seed, 0, Purpose::Edit, generation)?.tag();
+        Ok(())
+    }
+
     /// Decides on a batch: `origins` has an entry for each of its rows. What the batch holds on the device is trusted:
     /// targets of the vocabulary, and the scores of these rows.
     ///

@@ -1,18 +1,20 @@
 //! Scoring: log-probabilities of every token of a document by teacher forcing.
 
+pub mod cache;
 mod engine;
+mod sequence;
 pub mod statistics;
 pub mod windows;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
-pub use engine::Sequence;
-#[cfg(feature = "cli")]
 pub(crate) use engine::unknown_id;
 pub(crate) use engine::{Batch, Chunk, Engine, Origin, Request, WholeRow};
+pub use sequence::{Scope, Sequence};
 pub use statistics::Statistics;
 pub use windows::{Window, WindowConfig};
 
@@ -21,6 +23,7 @@ use crate::model::{Config, Model};
 use crate::ops::draw::{Candidate, largest};
 use crate::ops::head::Scored;
 use crate::{Error, Result};
+use cache::Entry;
 
 /// Tokens of a pack by default: enough rows to read the weights rarely, few enough to stay small.
 pub const DEFAULT_BATCH_TOKENS: usize = 4096;
@@ -95,13 +98,16 @@ pub fn default_batch_tokens(device: Device) -> usize {
     }
 }
 
-/// One document's scores. Position i of the document is at index `i − first_scored` of each array.
+/// One document's scores: an entry in each array for each position of `runs`, in order. Where all tokens are scored,
+/// position i is at index `i − first_scored`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scores {
     /// The document's own tokens.
     pub tokens: usize,
-    /// First position that has a probability: 1, or 0 with a context.
+    /// First position that can have a probability: 1, or 0 with a context.
     pub first_scored: usize,
+    /// The positions that are scored, as ascending runs.
+    pub runs: Vec<Range<usize>>,
     /// Windows in which it was scored.
     pub windows: usize,
     /// `ln P(x_i | x_<i)` in nats, never positive. Shorter than the document where it was truncated.
@@ -156,15 +162,43 @@ impl<'m> Scorer<'m> {
     /// # Errors
     /// [`Error::Document`] for an id outside the vocabulary or logits that are not finite.
     pub fn score(&self, documents: &[&[u32]]) -> Result<Vec<Scores>> {
-        let sequences: Vec<_> = documents.iter().map(|ids| Sequence { context: &[], ids }).collect();
+        let sequences: Vec<_> = documents.iter().map(|ids| Sequence::new(&[], ids)).collect();
         self.score_sequences(&sequences)
     }
 
-    /// [`Scorer::score`] with tokens before each document.
+    /// [`Scorer::score`] with tokens before each document, or with some of its tokens scored alone.
     ///
     /// # Errors
     /// As [`Scorer::score`].
     pub fn score_sequences(&self, documents: &[Sequence]) -> Result<Vec<Scores>> {
+        self.collect(documents, |_, _, _| {})
+    }
+
+    /// [`Scorer::score_sequences`] with what a [`cache`] keeps of each document: raw statistics and the `top_k` largest
+    /// logits of the configuration.
+    ///
+    /// # Errors
+    /// As [`Scorer::score`]; [`Error::Usage`] where `top_k` is 0.
+    pub fn score_entries(&self, documents: &[Sequence]) -> Result<Vec<(Scores, Entry)>> {
+        let config = self.engine.config();
+        if config.top_k == 0 {
+            return Err(Error::Usage("a score cache of the 0 largest logits: expected at least 1".into()));
+        }
+        let k = config.top_k.min(self.engine.vocabulary());
+        let mut entries: Vec<_> = documents.iter().map(|_| Entry { k, ..Entry::default() }).collect();
+        let scores = self.collect(documents, |document, scored, largest| {
+            entries[document].statistics.push(scored.statistics);
+            entries[document].largest.extend_from_slice(largest);
+        })?;
+        Ok(scores.into_iter().zip(entries).collect())
+    }
+
+    /// Scores documents; `keep` sees each row's largest logits, where some are asked for.
+    fn collect(
+        &self,
+        documents: &[Sequence],
+        mut keep: impl FnMut(usize, &Scored, &[Candidate]),
+    ) -> Result<Vec<Scores>> {
         let config = self.engine.config();
         let mut results: Vec<_> = documents.iter().map(|sequence| self.empty(sequence)).collect();
         self.engine.run(documents, None, |batch| {
@@ -175,16 +209,24 @@ impl<'m> Scorer<'m> {
                     result.entropy.push(scored.entropy);
                 }
             }
+            let mut push_top =
+                |results: &mut [Scores], document: usize, scored: &Scored, largest: &[Candidate]| {
+                    results[document].push_top(scored, largest);
+                    keep(document, scored, largest);
+                };
             let rows: Vec<usize> = (0..batch.scored.len()).collect();
             if config.rank {
                 // Whole rows are there, for the largest logits too.
                 batch.logits(&rows, |chunk| {
-                    rank_rows(documents, chunk, config.top_k, &mut results);
+                    for (document, scored, rank, largest) in rank_rows(documents, chunk, config.top_k) {
+                        results[document].rank.push(rank);
+                        push_top(&mut results, document, &scored, &largest);
+                    }
                     Ok(())
                 })?;
             } else if config.top_k > 0 {
                 batch.largest(&rows, config.top_k, |origin, scored, largest| {
-                    results[origin.document].push_top(scored, largest);
+                    push_top(&mut results, origin.document, scored, largest);
                     Ok(())
                 })?;
             }
@@ -197,22 +239,24 @@ impl<'m> Scorer<'m> {
         Scores {
             tokens: sequence.ids.len(),
             first_scored: usize::from(sequence.context.is_empty()),
+            runs: sequence.scored(&self.engine.config().windows),
             windows: self.engine.windows(sequence),
             ..Scores::default()
         }
     }
 }
 
-/// Ranks and most likely tokens of a chunk of rows.
-fn rank_rows(documents: &[Sequence], chunk: &Chunk, top_k: usize, results: &mut [Scores]) {
+/// Ranks and largest logits of a chunk of rows, with their documents.
+fn rank_rows(
+    documents: &[Sequence],
+    chunk: &Chunk,
+    top_k: usize,
+) -> Vec<(usize, Scored, u32, Vec<Candidate>)> {
     let ranked = |row: WholeRow| {
         let target = documents[row.origin.document].ids[row.origin.position];
         (row.origin.document, *row.scored, rank(row.logits, target), largest(row.logits, top_k))
     };
-    for (document, scored, rank, largest) in chunk.rows().map(ranked).collect::<Vec<_>>() {
-        results[document].rank.push(rank);
-        results[document].push_top(&scored, &largest);
-    }
+    chunk.rows().map(ranked).collect()
 }
 
 impl Scores {

@@ -11,7 +11,8 @@ use minijinja::value::{Value, ValueKind};
 use minijinja::{Environment, context};
 use minijinja_contrib::pycompat::unknown_method_callback;
 
-use super::chat_functions;
+use super::{Tokenizer, chat_functions};
+use crate::model::Config;
 use crate::model::folder::read_small;
 use crate::{Error, Result};
 
@@ -75,6 +76,19 @@ impl ChatTemplate {
         source.map(|source| Self::new(&path, source, tokens)).transpose()
     }
 
+    /// [`ChatTemplate::from_folder`] with the special tokens of a model's configuration, as its tokenizer spells them.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::from_folder`].
+    pub fn of_model(folder: &Path, config: &Config, tokenizer: Option<&Tokenizer>) -> Result<Option<Self>> {
+        let token = |id: Option<u32>| {
+            let id = id.filter(|id| (*id as usize) < config.vocab_size)?;
+            String::from_utf8(tokenizer?.bytes(id).to_vec()).ok()
+        };
+        let special = [("bos_token", token(config.bos_token_id)), ("eos_token", token(config.eos_token_id))];
+        Self::from_folder(folder, special)
+    }
+
     fn new(path: &Path, source: String, special: BTreeMap<String, String>) -> Result<Self> {
         let mut environment = Environment::new();
         // As transformers sets Jinja up.
@@ -101,8 +115,7 @@ impl ChatTemplate {
     /// Names the template: the messages are malformed, the template refuses them, or it renders the beginning of the
     /// conversation otherwise than the same messages in the whole, so that it cannot be told what the assistant said.
     pub fn conversation(&self, messages: &str) -> Result<Conversation> {
-        let messages: Vec<Value> =
-            serde_json::from_str(messages).map_err(|error| self.error(format!("messages: {error}")))?;
+        let messages = self.messages(messages)?;
         let text = self.render(&messages, false)?;
         let mut responses = Vec::new();
         for (turn, message) in messages.iter().enumerate() {
@@ -113,8 +126,12 @@ impl ChatTemplate {
         Ok(Conversation { text, responses })
     }
 
+    pub(super) fn messages(&self, messages: &str) -> Result<Vec<Value>> {
+        serde_json::from_str(messages).map_err(|error| self.error(format!("messages: {error}")))
+    }
+
     /// The text of messages; with `add_generation_prompt` it ends with the words that ask the assistant for a turn.
-    fn render(&self, messages: &[Value], add_generation_prompt: bool) -> Result<String> {
+    pub(super) fn render(&self, messages: &[Value], add_generation_prompt: bool) -> Result<String> {
         let context = context! { messages, add_generation_prompt, ..self.special.clone() };
         let template = self.environment.get_template(TEMPLATE);
         template.and_then(|template| template.render(context)).map_err(|error| self.error(error.to_string()))

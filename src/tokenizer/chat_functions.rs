@@ -1,22 +1,22 @@
 //! What transformers adds to Jinja for chat templates: `tojson`, `raise_exception` and `strftime_now`.
 
 use std::io;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use minijinja::value::{Kwargs, Value};
 use minijinja::{Environment, Error, ErrorKind};
 use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 
+/// The time for templates that write the date, in seconds: 2024-07-26, the day that Llama's take where there is no clock. The
+/// same records must give the same tokens on any day.
+const NOW: u64 = 1_721_952_000;
+
 pub(super) fn add(environment: &mut Environment) {
     environment.add_filter("tojson", tojson);
     environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, message))
     });
-    environment.add_function("strftime_now", |format: String| {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        strftime(&format, now.as_secs())
-    });
+    environment.add_function("strftime_now", |format: String| strftime(&format, NOW));
 }
 
 /// As `json.dumps(value, ensure_ascii=False)` writes it, with `indent` as there; nothing is escaped for HTML.
@@ -142,6 +142,7 @@ mod tests {
         for (seconds, text) in [
             (0, "Thu Thursday 01 01 Jan January 70 1970 00:00:00"),
             (951_782_400, "Tue Tuesday 29 02 Feb February 00 2000 00:00:00"),
+            (NOW, "Fri Friday 26 07 Jul July 24 2024 00:00:00"),
             (1_709_251_199, "Thu Thursday 29 02 Feb February 24 2024 23:59:59"),
             (4_107_542_400, "Mon Monday 01 03 Mar March 00 2100 00:00:00"),
         ] {

@@ -7,9 +7,11 @@ mod align;
 mod bytes;
 mod chat;
 mod chat_functions;
+mod chat_words;
 mod load;
 mod rewrite;
 mod scheme;
+mod spans;
 mod utf8;
 
 use std::fmt;
@@ -17,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 pub use align::Alignment;
 pub use chat::{ChatTemplate, Conversation};
+pub use chat_words::Words;
 pub use utf8::{Utf8State, Utf8Table};
 
 use crate::{Error, Result};

@@ -8,7 +8,8 @@ use toml::Table;
 
 use crate::{Outcome, command, run};
 
-const COMMANDS: [&str; 7] = ["score", "edit", "train", "eval perplexity", "revert", "tokenize", "info"];
+const COMMANDS: [&str; 8] =
+    ["score", "edit", "train", "eval perplexity", "revert", "inspect", "tokenize", "info"];
 
 fn toedit(args: &[&str]) -> Outcome {
     run(command(args), b"")
@@ -99,6 +100,7 @@ fn wrong_usage_exits_with_2() {
     assert_refused(&["edit", "--diff", "--dry-run"], &["--diff", "--dry-run"]);
     assert_refused(&["edit", "--provenance", "--no-metadata"], &["--provenance", "--no-metadata"]);
     assert_refused(&["revert"], &["OUTPUT"]);
+    assert_refused(&["inspect"], &["FILE"]);
 }
 
 #[test]

@@ -84,7 +84,8 @@ fn a_folder_in_a_folder_out() {
     assert!(gunzip(&place.bytes("out/a.jsonl.gz")) == expected);
     assert!(zstd::stream::decode_all(&place.bytes("out/c.json.zst")[..]).unwrap() == expected);
     assert!(place.path("out/d.txt").is_file());
-    assert_eq!(fs::read_dir(place.path("out")).unwrap().count(), 4);
+    let manifests = 3;
+    assert_eq!(fs::read_dir(place.path("out")).unwrap().count(), 4 + manifests);
 
     // All into one file, in the order of the names.
     let one = edited(&place, "--input corpus");

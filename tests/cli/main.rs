@@ -2,14 +2,17 @@
 #![cfg(feature = "cli")]
 
 mod args;
+mod cache;
 #[path = "../common/mod.rs"]
 mod common;
 mod devices;
 mod edit;
 mod eval;
 mod formats;
+mod generations;
 mod info;
 mod inputs;
+mod inspect;
 mod models;
 mod outputs;
 #[cfg(feature = "parquet")]
@@ -20,6 +23,7 @@ mod resume;
 mod revert;
 mod rules;
 mod score;
+mod sft;
 mod shards;
 mod signals;
 mod slurm;

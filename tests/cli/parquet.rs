@@ -1,15 +1,29 @@
 //! Parquet through the command; files as pyarrow writes them, where `TOEDIT_PARQUET_PYTHON` names a Python that has it.
 
+mod responses;
+
 use std::path::Path;
 use std::process::Command;
 
 use crate::Place;
 use crate::edit::MANY;
 
-/// The outputs of a run as lines of JSON.
+/// A file as lines of JSON.
+#[track_caller]
 fn lines(place: &Place, name: &str) -> Vec<serde_json::Value> {
+    lines_of(place, name, "")
+}
+
+#[track_caller]
+fn lines_of(place: &Place, name: &str, words: &str) -> Vec<serde_json::Value> {
     // A threshold above 1 changes nothing.
-    place.edit(&format!("--input {name} --output - --resample-above 2 --no-metadata")).done().records()
+    let words = format!("--input {name} --output - --resample-above 2 --no-metadata {words}");
+    place.run(&format!("edit --model {} {words}", model(place))).done().records()
+}
+
+/// The model of a place: with a chat template where there is one.
+fn model(place: &Place) -> &'static str {
+    if place.path("copy").exists() { "copy" } else { "tiny" }
 }
 
 #[test]
@@ -71,12 +85,18 @@ fn a_folder_and_scores() {
     place.edit(&format!("--input corpus --output out {MANY}")).done();
     assert!(place.path("out/a.parquet").is_file() && place.path("out/b.jsonl").is_file());
     place.score("--input corpus --output scores").done();
-    let nll = |name: &str| -> Vec<_> { place.records(name).into_iter().map(|record| record["nll"].clone()).collect() };
+    let nll = |name: &str| -> Vec<_> {
+        place.records(name).into_iter().map(|record| record["nll"].clone()).collect()
+    };
     assert_eq!(nll("scores/a.jsonl"), nll("scores/b.jsonl"));
-    place.edit(&format!("--input corpus --output one.parquet {MANY}")).fails(&["one is Parquet, the other is not"]);
+    place
+        .edit(&format!("--input corpus --output one.parquet {MANY}"))
+        .fails(&["one is Parquet, the other is not"]);
     place.score("--input corpus/a.parquet --output x.parquet").fails(&["expected .jsonl"]);
     place.put("cut.parquet", &place.bytes("corpus/a.parquet")[..500]);
-    place.edit("--input cut.parquet --output never.parquet").fails(&["cut.parquet", "does not end with PAR1"]);
+    place
+        .edit("--input cut.parquet --output never.parquet")
+        .fails(&["cut.parquet", "does not end with PAR1"]);
 }
 
 #[test]
@@ -84,7 +104,10 @@ fn bad_rows_follow_the_policy() {
     let place = Place::new();
     // The second record is ids beside texts: a null text for whoever reads texts alone.
     let long = "x ".repeat(100);
-    place.put("in.jsonl", format!("{{\"text\":\"one\",\"n\":1}}\n{{\"text\":\"{long}\"}}\n{{\"text\":\"three\"}}\n"));
+    place.put(
+        "in.jsonl",
+        format!("{{\"text\":\"one\",\"n\":1}}\n{{\"text\":\"{long}\"}}\n{{\"text\":\"three\"}}\n"),
+    );
     place.edit("--input in.jsonl --output in.parquet --resample-above 2 --no-metadata").done();
     let limit = "--input in.parquet --max-document-bytes 150";
     place.edit(&format!("{limit} --output stop.parquet")).fails(&["in.parquet:2: ", "more than 150 bytes"]);
@@ -106,7 +129,9 @@ fn a_killed_run_is_resumed_to_the_same_bytes() {
     let sample = place.read("sample.jsonl");
     place.put("in.jsonl", sample.repeat(3));
     place.edit("--input in.jsonl --output in.parquet --resample-above 2 --no-metadata").done();
-    let words = format!("edit --model tiny --input in.parquet --provenance --frame-bytes 20000 --batch-tokens 512 {MANY}");
+    let words = format!(
+        "edit --model tiny --input in.parquet --provenance --frame-bytes 20000 --batch-tokens 512 {MANY}"
+    );
     place.run(&format!("{words} --output whole.parquet")).done();
     for delay in [5, 60, 200, 400] {
         let mut child = place.command(&format!("{words} --output out.parquet --quiet")).spawn().unwrap();

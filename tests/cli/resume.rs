@@ -39,12 +39,12 @@ fn durable(place: &Place, output: &str) -> u64 {
     let is_journal = |name: &&String| name.starts_with(&format!(".{output}.")) && name.ends_with(".journal");
     let records = |name: &String| {
         let text = String::from_utf8(place.bytes(name)).unwrap();
-        let frames = text.split_inclusive('\n').filter(|line| line.ends_with('\n')).filter_map(|line| {
+        let mut frames = text.split_inclusive('\n').filter(|line| line.ends_with('\n')).filter_map(|line| {
             let line: Value = serde_json::from_str(line.split_once(' ')?.1).ok()?;
             let records = line.get("frame")?.get("records")?.clone();
             Some(records["written"].as_u64()? + records["set_aside"].as_u64()?)
         });
-        frames.last().unwrap_or(0)
+        frames.next_back().unwrap_or(0)
     };
     place.names().iter().filter(is_journal).map(records).max().unwrap_or(0)
 }

@@ -20,7 +20,7 @@ impl IdDocument {
     }
 
     pub fn sequence(&self) -> Sequence<'_> {
-        Sequence { context: &self.context, ids: &self.ids }
+        Sequence::new(&self.context, &self.ids)
     }
 }
 

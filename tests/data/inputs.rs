@@ -1,13 +1,14 @@
 //! Which files are read, in which order, and how far reading has come.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use toedit::data::{Format, Inputs, ReadOptions};
 
-use crate::{assert_error, gzip, put, texts, zstd};
+use crate::{assert_error, documents, gzip, put, texts, zstd};
 
 fn expand(paths: &[&Path]) -> toedit::Result<Inputs> {
     let paths: Vec<PathBuf> = paths.iter().map(|path| path.to_path_buf()).collect();
@@ -106,4 +107,34 @@ fn pipes_are_streams() {
     let writer = std::thread::spawn(move || fs::write(path, bytes).unwrap());
     assert_eq!(texts(inputs.documents(ReadOptions::default()).unwrap().collect()), ["a", "b"]);
     writer.join().unwrap();
+}
+
+/// What was made of it would be of neither state.
+#[test]
+fn an_input_that_changes_while_it_is_read_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["a.jsonl", "a.jsonl.gz"] {
+        let lines = "{\"text\":\"a\"}\n".repeat(200_000);
+        let bytes = if name.ends_with("gz") { gzip(lines.as_bytes()) } else { lines.into_bytes() };
+        for change in ["grows", "shrinks", "is touched"] {
+            let path = put(folder.path(), name, &bytes);
+            let mut documents = documents(&path);
+            documents.next().unwrap().unwrap();
+            let file = fs::File::options().append(true).open(&path).unwrap();
+            match change {
+                "grows" => (&file).write_all(&gzip(b"{\"text\":\"b\"}\n")).unwrap(),
+                "shrinks" => file.set_len(bytes.len() as u64 - 1).unwrap(),
+                _ => file.set_modified(std::time::UNIX_EPOCH).unwrap(),
+            }
+            let errors: Vec<_> = documents.filter_map(Result::err).collect();
+            let message = errors.last().unwrap().to_string();
+            let cut = change == "shrinks" && name.ends_with("gz") && message.contains("too early");
+            assert!(
+                message.contains(name) && (message.contains("changed while") || cut),
+                "{change}: {message}"
+            );
+        }
+        let path = put(folder.path(), name, &bytes);
+        assert_eq!(documents(&path).filter_map(Result::ok).count(), 200_000);
+    }
 }

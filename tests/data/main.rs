@@ -3,6 +3,7 @@
 mod compression;
 mod faults;
 mod inputs;
+mod messages;
 mod outputs;
 #[cfg(feature = "parquet")]
 mod parquet;

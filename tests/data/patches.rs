@@ -89,7 +89,7 @@ fn ids_are_replaced_or_added() {
     assert_patched(r#"{"toedit":0,"text":"a"}"#, &only, r#"{"input_ids":[7,8],"toedit":1}"#);
     assert_patched(r#"{"b":1,"toedit":0,"text":"a"}"#, &only, r#"{"b":1,"input_ids":[7,8],"toedit":1}"#);
     assert_patched(r#"{"text":"a","input_ids":[]}"#, &only, r#"{"input_ids":[7,8],"toedit":1}"#);
-    let none = Patch { ids: Member::Remove, text: Member::Remove, metadata: Member::Remove };
+    let none = Patch { ids: Member::Remove, text: Member::Remove, metadata: Member::Remove, messages: &[] };
     assert_patched(r#"{"text":"a","toedit":0,"input_ids":[]}"#, &none, "{}");
 }
 
@@ -238,6 +238,7 @@ proptest! {
             text: if remove_text { Member::Remove } else { Member::Keep },
             ids: [Member::Keep, Member::Set(&[2u32][..]), Member::Remove][ids as usize],
             metadata: [Member::Keep, Member::Set("3"), Member::Remove][metadata as usize],
+            messages: &[],
         };
         let patched = document.render(&patch, Format::JsonLines).unwrap();
 

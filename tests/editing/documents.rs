@@ -19,7 +19,7 @@ fn config(max_length: usize, overlap: usize) -> ScoreConfig {
 
 fn score(config: ScoreConfig, context: &[u32], ids: &[u32]) -> Scores {
     let scorer = Scorer::new(&SHARP.model, config).unwrap();
-    scorer.score_sequences(&[Sequence { context, ids }]).unwrap().remove(0)
+    scorer.score_sequences(&[Sequence::new(context, ids)]).unwrap().remove(0)
 }
 
 /// Each window scored as a document of its own, from the definition: the log-probabilities of the document's tokens.

@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod cache;
 mod config;
 mod documents;
 mod draw;
@@ -10,8 +11,10 @@ mod ids;
 mod oracle;
 mod properties;
 mod provenance;
+mod records;
 mod rules;
 mod sample;
+mod scopes;
 mod sharp;
 mod splice;
 mod statistics;

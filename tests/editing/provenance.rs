@@ -12,6 +12,7 @@ fn byte_edit(position: usize, old: u8, new: Option<u8>) -> TokenEdit {
     let pieces = Pieces { old: piece(&[old]), new: piece(new.as_slice()) };
     TokenEdit {
         position,
+        message: None,
         span: None,
         old_id: old.into(),
         new_id: new.map(u32::from),
@@ -96,7 +97,8 @@ fn the_object_has_the_documented_members_in_order() {
     let counts =
         Counts { tokens: 9, scored: 8, eligible: 3, changed: 1, dropped: 1, windows: 1, ..Counts::default() };
     let (_, edits) = edit_bytes("abc", &[Some(Some(b'x')), None, Some(None)], 0);
-    let written = serde_json::to_string(&Metadata { counts, edits: Some(edits) }).unwrap();
+    let written =
+        serde_json::to_string(&Metadata { counts, edits: Some(edits), ..Metadata::default() }).unwrap();
     assert_eq!(
         written,
         concat!(
@@ -109,7 +111,7 @@ fn the_object_has_the_documented_members_in_order() {
     );
     let read: Metadata = serde_json::from_str(&written).unwrap();
     assert_eq!((read.counts, read.edits.map(|edits| edits.len())), (counts, Some(2)));
-    let without = serde_json::to_string(&Metadata { counts, edits: None }).unwrap();
+    let without = serde_json::to_string(&Metadata { counts, ..Metadata::default() }).unwrap();
     assert!(without.ends_with(r#""windows":1}"#));
 }
 

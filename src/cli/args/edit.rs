@@ -1,7 +1,10 @@
 //! Arguments of `toedit edit`.
 
-use clap::{Args, ValueEnum};
+use std::path::{Path, PathBuf};
 
+use clap::{Args, ValueEnum, value_parser};
+
+use super::records::{ResponseArgs, no_resume};
 use super::shared::{CommitArgs, CommonArgs, InputArgs, Missing, ModelArgs, OutputArgs, RunArgs, WindowArgs};
 use super::values::{ShardArg, at_least, mass, positive, threshold};
 use crate::data::Outputs;
@@ -19,6 +22,9 @@ pub struct EditArgs {
     /// Take part I of N of the documents, from 0, and write name-I-of-N; auto asks Slurm's array, OpenMPI or torchrun
     #[arg(long, value_name = "I/N|auto", help_heading = "Input")]
     pub shard: Option<ShardArg>,
+    /// What is edited of them.
+    #[command(flatten)]
+    pub records: ResponseArgs,
     /// What to write.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -34,6 +40,12 @@ pub struct EditArgs {
     /// How a replacement is drawn.
     #[command(flatten)]
     pub sampler: SamplerArgs,
+    /// How often.
+    #[command(flatten)]
+    pub generations: GenerationArgs,
+    /// Scores that are kept.
+    #[command(flatten)]
+    pub cache: CacheArgs,
     /// How a document meets the window.
     #[command(flatten)]
     pub window: WindowArgs,
@@ -147,6 +159,51 @@ pub enum StrategyArg {
     Filtering,
 }
 
+/// How often the text is edited.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Generations")]
+pub struct GenerationArgs {
+    /// Edit the output again, by the same model, until this many generations are done
+    #[arg(long, value_name = "G", default_value_t = 1, value_parser = value_parser!(u32).range(1..=1 << 20))]
+    pub generations: u32,
+    /// Go on with the output of an earlier run: its generations are 0 to N − 1
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = value_parser!(u32).range(..1 << 20))]
+    pub first_generation: u32,
+}
+
+/// Where scores are kept, so that other rules need not run the model again.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Score cache")]
+pub struct CacheArgs {
+    /// Keep the scores in this folder, with as many of the largest logits as the sampler top-k draws from
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["from_cache", "dry_run", "diff"])]
+    pub cache: Option<PathBuf>,
+    /// Edit by the scores that `toedit score --top-k K --cache DIR` or `toedit edit --cache DIR` kept, without running the
+    /// model; for the sampler top-k with no more than K candidates
+    #[arg(long, value_name = "DIR")]
+    pub from_cache: Option<PathBuf>,
+}
+
+impl CacheArgs {
+    /// Checks them against the rest.
+    fn check(&self, generations: u32, output: Option<&Path>) -> Result<()> {
+        let (flag, folder) = match (&self.cache, &self.from_cache) {
+            (Some(folder), _) => ("--cache", folder),
+            (_, Some(folder)) => ("--from-cache", folder),
+            _ => return Ok(()),
+        };
+        if generations > 1 {
+            return Err(Error::Usage(format!(
+                "{flag} is for one generation: a later one edits texts that are not known before"
+            )));
+        }
+        if output == Some(folder.as_path()) {
+            return Err(Error::Usage(format!("--output and {flag} are both {}", folder.display())));
+        }
+        Ok(())
+    }
+}
+
 /// How a replacement is drawn.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Sampling")]
@@ -195,6 +252,17 @@ impl EditArgs {
         let missing = Missing::default().model(&self.model).input(&self.input);
         let missing = if self.writes() { missing.output(&self.output) } else { missing };
         missing.check("toedit edit --model assets/tiny --input assets/sample.jsonl --diff")?;
+        let GenerationArgs { generations, first_generation } = self.generations;
+        self.cache.check(generations, self.output.output.as_deref())?;
+        if self.cache.cache.is_some() && self.commit.resume {
+            return Err(no_resume());
+        }
+        if self.form.provenance && self.form.emit != EmitArg::Text && generations + first_generation > 1 {
+            return Err(Error::Usage(format!(
+                "--provenance cannot restore the ids of several generations of text: leave out --emit {}, or --provenance",
+                self.form.emit.name()
+            )));
+        }
         if self.writes() { self.commit.check(&self.output) } else { Ok(()) }
     }
 }

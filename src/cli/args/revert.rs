@@ -15,8 +15,8 @@ pub struct RevertArgs {
     /// What `toedit edit --provenance` wrote, or `-`
     #[arg(value_name = "OUTPUT")]
     pub edited: PathBuf,
-    /// Field of the record that holds the text
-    #[arg(long, value_name = "NAME", default_value = "text")]
+    /// Field of the record that holds the text that was edited
+    #[arg(long, alias = "response-field", value_name = "NAME", default_value = "text")]
     pub text_field: String,
     /// The longest line that is read, in bytes after decompression [default: no limit; provenance is longer than its text]
     #[arg(long, value_name = "N", value_parser = at_least(1))]

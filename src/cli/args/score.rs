@@ -1,10 +1,13 @@
 //! Arguments of `toedit score`.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
+use super::records::{ResponseArgs, no_resume};
 use super::shared::{CommitArgs, CommonArgs, InputArgs, Missing, ModelArgs, OutputArgs, RunArgs, WindowArgs};
 use super::values::at_least;
-use crate::Result;
+use crate::{Error, Result};
 
 /// Log-probabilities and perplexity of each document.
 #[derive(Args, Clone, Debug)]
@@ -15,6 +18,9 @@ pub struct ScoreArgs {
     /// What to read.
     #[command(flatten)]
     pub input: InputArgs,
+    /// What is scored of them.
+    #[command(flatten)]
+    pub records: ResponseArgs,
     /// What to write.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -48,15 +54,19 @@ pub struct TokenArgs {
     /// Write the rank of each token, 1 being the most likely (implies --per-token)
     #[arg(long)]
     pub rank: bool,
-    /// Write the K most likely tokens with their log-probabilities (implies --per-token)
+    /// Write the K most likely tokens with their log-probabilities (implies --per-token, but where --cache takes them)
     #[arg(long, value_name = "K", value_parser = at_least(1))]
     pub top_k: Option<usize>,
+    /// Keep the scores and the K largest logits of each token in this folder, for `toedit edit --from-cache DIR`: 12 + 8·K
+    /// bytes a token
+    #[arg(long, value_name = "DIR", requires = "top_k")]
+    pub cache: Option<PathBuf>,
 }
 
 impl TokenArgs {
     /// Whether anything is written per token.
     pub fn any(&self) -> bool {
-        self.per_token || self.entropy || self.rank || self.top_k.is_some()
+        self.per_token || self.entropy || self.rank || (self.top_k.is_some() && self.cache.is_none())
     }
 }
 
@@ -64,13 +74,19 @@ impl ScoreArgs {
     /// Checks that everything needed was given.
     ///
     /// # Errors
-    /// [`crate::Error::Usage`] naming what is missing.
+    /// [`Error::Usage`] naming what is missing.
     pub fn check(&self) -> Result<()> {
         Missing::default()
             .model(&self.model)
             .input(&self.input)
             .output(&self.output)
             .check("toedit score --model assets/tiny --input assets/sample.jsonl --output -")?;
-        self.commit.check(&self.output)
+        match &self.tokens.cache {
+            Some(folder) if self.output.output.as_ref() == Some(folder) => {
+                Err(Error::Usage(format!("--output and --cache are both {}", folder.display())))
+            }
+            Some(_) if self.commit.resume => Err(no_resume()),
+            _ => self.commit.check(&self.output),
+        }
     }
 }

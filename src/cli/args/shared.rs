@@ -8,13 +8,13 @@ use clap::{Args, ValueEnum};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::values::{DeviceArg, DtypeArg, at_least, between};
+use crate::compose::Bos;
 use crate::data::{
     Begin, DEFAULT_FRAME_BYTES, DEFAULT_MAX_DOCUMENT_BYTES, OutputColumns, ReadOptions, Settings,
 };
 use crate::data::{MAX_DOCUMENT_BYTES, ON_ERROR, WriteConfig, is_dash};
 use crate::device::Device;
 use crate::model::Dtype;
-use crate::train::data::Bos;
 use crate::{Error, Result};
 
 /// The model that scores and resamples.

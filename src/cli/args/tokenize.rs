@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::records::PromptArgs;
 use super::shared::{BosArg, CommonArgs, InputArgs, Missing, OutputArgs};
 use super::values::at_least;
 use crate::Result;
@@ -39,12 +40,9 @@ pub struct TokenizeArgs {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Records")]
 pub struct RecordArgs {
-    /// Field with the prompt of a response, which carries no loss when responses are trained on
-    #[arg(long, value_name = "NAME", requires = "response_field")]
-    pub prompt_field: Option<String>,
-    /// Field with the response, instead of --text-field
-    #[arg(long, value_name = "NAME", requires = "prompt_field")]
-    pub response_field: Option<String>,
+    /// Where prompt and response stand.
+    #[command(flatten)]
+    pub prompt: PromptArgs,
     /// Beginning-of-sequence token before each text; auto does what the tokenizer does by itself
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = BosArg::Auto)]
     pub bos: BosArg,
@@ -52,10 +50,11 @@ pub struct RecordArgs {
 
 impl TokenizeArgs {
     /// How records are read.
-    pub fn read_options(&self) -> ReadOptions {
-        let options = self.input.read_options();
-        let text_field = self.records.response_field.clone().unwrap_or(options.text_field);
-        ReadOptions { text_field, ..options }
+    ///
+    /// # Errors
+    /// As [`PromptArgs::read_options`].
+    pub fn read_options(&self) -> Result<ReadOptions> {
+        self.records.prompt.read_options(self.input.read_options())
     }
 
     /// Checks that everything needed was given.

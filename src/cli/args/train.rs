@@ -190,10 +190,14 @@ pub struct TrainOutputArgs {
 
 impl TrainArgs {
     /// How records are read.
-    pub fn read_options(&self) -> ReadOptions {
-        let response = self.records.response_field.as_ref();
-        let text_field = response.unwrap_or(&self.data.text_field).clone();
-        ReadOptions { text_field, max_document_bytes: self.data.max_document_bytes, ..ReadOptions::default() }
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if prompt and response are the same field.
+    pub fn read_options(&self) -> Result<ReadOptions> {
+        let TrainDataArgs { text_field, max_document_bytes, .. } = &self.data;
+        let (text_field, max_document_bytes) = (text_field.clone(), *max_document_bytes);
+        let options = ReadOptions { text_field, max_document_bytes, ..ReadOptions::default() };
+        self.records.prompt.read_options(options)
     }
 
     /// Checks that everything needed was given.

@@ -46,7 +46,8 @@ impl TrainData {
     ) -> Result<Self> {
         let folder = origin.folder().or(origin.config_path().parent()).unwrap_or(Path::new("."));
         let vocabulary = Vocabulary::with_config(folder, origin.config())?;
-        let encoder = Encoder::new(&vocabulary, args.records.bos.into(), args.records.prompt_field.clone())?;
+        let encoder =
+            Encoder::new(&vocabulary, args.records.bos.into(), args.records.prompt.prompt_field.clone())?;
         let reader = Reader { args, vocabulary: &vocabulary, encoder, output, mode, stop };
         let config = data_config(args, sequence_length, vocabulary.eos);
         let shards = reader.shards("train", &args.data.data)?;
@@ -124,7 +125,7 @@ impl Reader<'_> {
             return Ok(shards);
         }
         let inputs = Inputs::expand(std::slice::from_ref(&path.to_owned()))?;
-        let config = TokenizeConfig { read: self.args.read_options(), shard_tokens: DEFAULT_SHARD_TOKENS };
+        let config = TokenizeConfig { read: self.args.read_options()?, shard_tokens: DEFAULT_SHARD_TOKENS };
         let progress = Progress::new(self.mode, None);
         let shards = tokenize_into(&inputs, &self.encoder, &config, &folder, |done| {
             progress.update(done.documents, done.tokens, 0);

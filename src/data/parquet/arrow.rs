@@ -39,7 +39,7 @@ fn updated(value: &str, table: &Table, layout: &Layout) -> Option<String> {
         return None;
     }
     let field = |source: &Source| match source {
-        Source::Column(number) => schema.fields().get(*number).cloned(),
+        Source::Column(number) | Source::Messages(number) => schema.fields().get(*number).cloned(),
         Source::Text => schema.fields().get(table.content.text?).cloned(),
         Source::Ids => match table.content.ids {
             Some(number) => schema.fields().get(number).cloned(),

@@ -13,9 +13,11 @@ use parquet::schema::types::ColumnDescPtr;
 
 use super::guarded;
 use super::layout::{Layout, Source};
-use super::row::Batch;
+use super::row::{Batch, Row};
+use super::scalar::is_unsigned;
 use crate::Result;
 use crate::data::document::{Content, Document, Origin};
+use crate::data::messages;
 use crate::data::patch::{Member, Patch, splice};
 
 /// A document on its way into a row group.
@@ -24,6 +26,8 @@ struct Entry {
     row: Option<(Arc<Batch>, usize)>,
     text: Option<ByteArray>,
     ids: Ids,
+    /// What each message says, where one was edited.
+    messages: Option<Vec<Option<ByteArray>>>,
     json: Option<ByteArray>,
     metadata: Option<ByteArray>,
 }
@@ -66,61 +70,29 @@ impl FrameBuilder {
     }
 
     /// Adds a row as it is.
-    pub fn push_row(&mut self, row: &super::Row) {
-        let entry = Entry {
-            text: row.batch.table.content.text.and_then(|text| row.batch.leaf(text).bytes(row.row)).cloned(),
-            metadata: row
-                .batch
-                .table
-                .metadata
-                .and_then(|column| row.batch.leaf(column).bytes(row.row))
-                .cloned(),
-            row: Some((row.batch.clone(), row.row)),
-            ids: Ids::Kept,
-            json: None,
-        };
+    ///
+    /// # Errors
+    /// [`crate::Error::Record`]'s reason: it does not fit the columns.
+    pub fn push_row(&mut self, row: &Row) -> Result<(), String> {
+        let entry = of_row(row, &Patch::default())?;
         self.size += entry.weight();
         self.entries.push(entry);
+        Ok(())
     }
 
     fn entry(&self, document: &Document, patch: &Patch) -> Result<Entry, String> {
-        let text = match (&document.content, patch.text) {
-            (_, Member::Remove) => None,
-            (Content::Text(text), Member::Set(edits)) => Some(splice(text, edits)?.into_bytes().into()),
-            (Content::Text(text), Member::Keep) => Some(text.as_bytes().into()),
-            (Content::Ids(_) | Content::Messages(_), Member::Set(_)) => {
-                return Err("the record has no text to edit".into());
-            }
-            (Content::Ids(_) | Content::Messages(_), Member::Keep) => None,
-        };
-        let metadata = match patch.metadata {
-            Member::Keep => document.metadata(),
-            Member::Set(metadata) => Some(metadata),
-            Member::Remove => None,
-        };
-        let metadata = metadata.map(|metadata| metadata.as_bytes().into());
-        let (row, kept, json) = match &document.origin {
-            Origin::Row(row) => (Some((row.batch.clone(), row.row)), Ids::Kept, None),
-            Origin::Json(record) => {
+        match &document.origin {
+            Origin::Row(row) if !self.layout.leaves_out => of_row(row, patch),
+            Origin::Json(record) if self.layout.leaves_out => {
                 // Beside a text they may be anything: then they go with the other members.
-                let ids = document
-                    .raw_ids()
-                    .and_then(|raw| serde_json::from_str(raw).ok())
-                    .map_or(Ids::None, Ids::Set);
-                let rest = record.rest(matches!(ids, Ids::None))?;
-                (None, ids, rest.map(ByteArray::from))
+                let ids = document.raw_ids().and_then(|raw| serde_json::from_str(raw).ok());
+                let ids = ids.map_or(Ids::None, Ids::Set);
+                let json = record.rest(matches!(ids, Ids::None), patch.messages)?;
+                of_record(document, patch, ids, json.map(ByteArray::from))
             }
-            Origin::Text(_) => (None, Ids::None, None),
-        };
-        if row.is_some() == self.layout.leaves_out {
-            return Err("Parquet rows and other records cannot go into one Parquet file".into());
+            Origin::Text(_) if self.layout.leaves_out => of_record(document, patch, Ids::None, None),
+            _ => Err("Parquet rows and other records cannot go into one Parquet file".into()),
         }
-        let ids = match patch.ids {
-            Member::Keep => kept,
-            Member::Set(ids) => Ids::Set(ids.to_vec()),
-            Member::Remove => Ids::None,
-        };
-        Ok(Entry { row, text, ids, json, metadata })
     }
 
     /// The documents as a Parquet file; nothing where there is none.
@@ -146,13 +118,69 @@ impl FrameBuilder {
     }
 }
 
+/// A row with `patch` applied.
+fn of_row(row: &Row, patch: &Patch) -> Result<Entry, String> {
+    let cells = row.cells(patch)?;
+    let table = &row.batch.table;
+    let kept =
+        |column: Option<usize>| column.and_then(|column| row.batch.leaf(column).bytes(row.row)).cloned();
+    let string = |cell: Member<String>, column| match cell {
+        Member::Keep => kept(column),
+        Member::Set(text) => Some(text.into_bytes().into()),
+        Member::Remove => None,
+    };
+    let messages = cells.messages.map(|raw| {
+        table.message_contents().ok_or("the column `messages` has no strings under `content`")?;
+        let contents = messages::read(&raw)?.into_iter().map(|message| message.content);
+        Ok::<_, String>(contents.map(|content| content.map(|content| content.into_bytes().into())).collect())
+    });
+    Ok(Entry {
+        text: string(cells.text, table.content.text),
+        ids: match cells.ids {
+            Member::Keep => Ids::Kept,
+            Member::Set(ids) => Ids::Set(ids),
+            Member::Remove => Ids::None,
+        },
+        messages: messages.transpose()?,
+        json: None,
+        metadata: string(cells.metadata, table.metadata),
+        row: Some((row.batch.clone(), row.row)),
+    })
+}
+
+/// A document that was not read from a table.
+fn of_record(document: &Document, patch: &Patch, ids: Ids, json: Option<ByteArray>) -> Result<Entry, String> {
+    let text = match (&document.content, patch.text) {
+        (_, Member::Remove) => None,
+        (Content::Text(text), Member::Set(edits)) => Some(splice(text, edits)?.into_bytes().into()),
+        (Content::Text(text), Member::Keep) => Some(text.as_bytes().into()),
+        (Content::Ids(_) | Content::Messages(_), Member::Set(_)) => {
+            return Err("the record has no text to edit".into());
+        }
+        (Content::Ids(_) | Content::Messages(_), Member::Keep) => None,
+    };
+    let metadata = match patch.metadata {
+        Member::Keep => document.metadata(),
+        Member::Set(metadata) => Some(metadata),
+        Member::Remove => None,
+    };
+    let metadata = metadata.map(|metadata| metadata.as_bytes().into());
+    let ids = match patch.ids {
+        Member::Keep => ids,
+        Member::Set(ids) => Ids::Set(ids.to_vec()),
+        Member::Remove => Ids::None,
+    };
+    Ok(Entry { row: None, text, ids, messages: None, json, metadata })
+}
+
 impl Entry {
     fn weight(&self) -> usize {
         let bytes = |bytes: &Option<ByteArray>| bytes.as_ref().map_or(0, ByteArray::len);
         let ids = if let Ids::Set(ids) = &self.ids { size_of_val(&ids[..]) } else { 0 };
         let row = self.row.as_ref().map_or(0, |(batch, row)| batch.weight(*row));
+        let messages: usize = self.messages.iter().flatten().map(bytes).sum();
         // Never nothing, be a document as empty as it may.
-        1 + row + bytes(&self.text) + bytes(&self.json) + bytes(&self.metadata) + ids
+        1 + row + messages + bytes(&self.text) + bytes(&self.json) + bytes(&self.metadata) + ids
     }
 }
 
@@ -168,6 +196,7 @@ fn write_column(
         let writer = column.untyped();
         match source {
             Source::Column(number) => write_rows(entries, number, leaf, writer)?,
+            Source::Messages(number) => write_messages(entries, number, leaf, writer)?,
             Source::Text => write_bytes(entries.iter().map(|entry| &entry.text), writer)?,
             Source::Json => write_bytes(entries.iter().map(|entry| &entry.json), writer)?,
             Source::Metadata => write_bytes(entries.iter().map(|entry| &entry.metadata), writer)?,
@@ -182,6 +211,24 @@ fn write_column(
 fn write_rows(entries: &[Entry], number: usize, leaf: usize, writer: &mut ColumnWriter) -> ParquetResult<()> {
     for (batch, rows) in runs(entries) {
         batch.leaves(number)[leaf].write(rows, writer)?;
+    }
+    Ok(())
+}
+
+/// A leaf of the input's column of messages; what they say may be edited, and all else of them stays.
+fn write_messages(
+    entries: &[Entry],
+    number: usize,
+    leaf: usize,
+    writer: &mut ColumnWriter,
+) -> ParquetResult<()> {
+    for group in entries.chunk_by(|a, b| a.messages.is_none() && b.messages.is_none()) {
+        match (&group[0].messages, &group[0].row) {
+            (Some(contents), Some((batch, row))) if batch.table.message_contents() == Some(leaf) => {
+                batch.leaves(number)[leaf].write_replaced(*row, contents, writer)?;
+            }
+            _ => write_rows(group, number, leaf, writer)?,
+        }
     }
     Ok(())
 }
@@ -262,8 +309,13 @@ fn write_lists(entries: &[Entry], writer: &mut ColumnWriter) -> ParquetResult<()
     let levels = (Some(&definition[..]), Some(&repetition[..]));
     match writer {
         ColumnWriter::Int32ColumnWriter(writer) => {
-            // Unsigned ones keep their bits.
-            let values: Vec<_> = values.into_iter().map(|id| id as i32).collect();
+            let bits = |id: u32| match i32::try_from(id) {
+                Err(_) if !is_unsigned(&column) => {
+                    Err(ParquetError::General(format!("id {id} does not fit a column of signed integers")))
+                }
+                _ => Ok(id as i32),
+            };
+            let values = values.into_iter().map(bits).collect::<ParquetResult<Vec<_>>>()?;
             writer.write_batch(&values, levels.0, levels.1)
         }
         ColumnWriter::Int64ColumnWriter(writer) => {

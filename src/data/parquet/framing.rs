@@ -48,7 +48,7 @@ impl Framing for RowFraming {
     fn pass(&mut self, refused: &Refused) -> Result<bool> {
         match &refused.row {
             Some(row) if !self.layout.leaves_out => {
-                self.builder.push_row(row);
+                self.builder.push_row(row).map_err(|reason| refused.line.error(&refused.source, reason))?;
                 Ok(true)
             }
             _ => Ok(false),

@@ -149,6 +149,19 @@ fn list(repeated: &Type, cursors: &mut [Cursor], level: Level, out: &mut String)
     }
 }
 
+/// What a column holds many of in a row, where it is a list.
+pub(super) fn list_element(kind: &Type) -> Option<&Type> {
+    let repeated = match kind {
+        kind if is_repeated(kind) => kind,
+        kind if kind.is_primitive() => return None,
+        kind => match (annotation(kind), kind.get_fields()) {
+            (Some(Annotation::List), [repeated]) if is_repeated(repeated) => repeated,
+            _ => return None,
+        },
+    };
+    Some(element(repeated).unwrap_or(repeated))
+}
+
 /// The element inside the repeated group of a list of three levels; none where the repeated node is the element itself,
 /// as in older files and in maps (the format's "backward-compatibility rules").
 fn element(repeated: &Type) -> Option<&Type> {

@@ -40,6 +40,8 @@ pub(super) enum Source {
     Text,
     /// The ids, likewise.
     Ids,
+    /// The messages, in the input's column of this number.
+    Messages(usize),
     /// The other members of a JSON object.
     Json,
     /// What the edit did.
@@ -76,6 +78,7 @@ impl Layout {
                 position if position == table.content.text && !columns.has_text => continue,
                 position if position == table.content.text => Source::Text,
                 position if position == table.content.ids => Source::Ids,
+                position if position == table.content.messages => Source::Messages(number),
                 position if position == table.metadata && columns.metadata != Member::Keep => continue,
                 _ => Source::Column(number),
             };

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use parquet::column::writer::{ColumnWriter, ColumnWriterImpl};
-use parquet::data_type::{AsBytes, ByteArray, DataType, FixedLenByteArray, Int96};
+use parquet::data_type::{AsBytes, ByteArray, ByteArrayType, DataType, FixedLenByteArray, Int96};
 use parquet::errors::{ParquetError, Result};
 use parquet::schema::types::ColumnDescPtr;
 
@@ -167,6 +167,25 @@ impl Leaf {
                 Err(ParquetError::General(format!("column `{path}` is written as another type than it has")))
             }
         }
+    }
+
+    /// Appends a row of a list of strings with others in their place, by their number in the list.
+    pub fn write_replaced(
+        &self,
+        row: usize,
+        strings: &[Option<ByteArray>],
+        writer: &mut ColumnWriter,
+    ) -> Result<()> {
+        let disagree = || ParquetError::General("the strings of a list do not agree with its levels".into());
+        let (start, end) = self.places(row);
+        let levels = start.level..end.level;
+        let is_there = |level: &usize| self.definition[*level] == self.column.max_def_level();
+        let places = levels.clone().filter(is_there).map(|level| strings.get(level - start.level));
+        let values = places.map(|string| string.cloned().flatten().ok_or_else(disagree));
+        let values = values.collect::<Result<Vec<_>>>()?;
+        let writer = ByteArrayType::get_column_writer_mut(writer).ok_or_else(disagree)?;
+        let (definition, repetition) = (&self.definition[levels.clone()], &self.repetition[levels]);
+        writer.write_batch(&values, Some(definition), Some(repetition)).map(drop)
     }
 
     fn put<T: DataType>(

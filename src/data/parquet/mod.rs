@@ -29,6 +29,7 @@ pub(super) use framing::RowFraming;
 pub(super) use row::Row;
 pub(super) use rows::Rows;
 
+use crate::data::source::is_dash;
 use crate::{Error, Result};
 
 /// First and last bytes of a file.
@@ -43,6 +44,9 @@ const METADATA: &str = "toedit";
 
 /// Whether `path` is a regular file that begins as a Parquet file does.
 pub(super) fn begins(path: &Path) -> Result<bool> {
+    if is_dash(path) {
+        return Ok(false);
+    }
     let failed = |e| Error::io(path, e);
     let metadata = std::fs::metadata(path).map_err(failed)?;
     if !metadata.is_file() {
@@ -59,7 +63,9 @@ fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T, ParquetError>) -> Re
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(ParquetError::External(error))) => Err(match error.downcast::<std::io::Error>() {
-            Ok(error) => Error::io(path, *error),
+            Ok(error) if error.raw_os_error().is_some() => Error::io(path, *error),
+            // Of a decompressor.
+            Ok(error) => malformed(path, &error.to_string()),
             Err(error) => malformed(path, &error.to_string()),
         }),
         Ok(Err(ParquetError::General(reason) | ParquetError::EOF(reason) | ParquetError::NYI(reason))) => {

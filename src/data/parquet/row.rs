@@ -3,14 +3,15 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use parquet::basic::LogicalType;
 use serde_json::value::RawValue;
 
 use super::json;
 use super::leaf::{Leaf, Values};
+use super::scalar::is_unsigned;
 use super::table::Table;
 use super::{IDS, METADATA};
 use crate::data::document::Content;
+use crate::data::messages;
 use crate::data::patch::{Member, Patch, quoted, splice};
 
 /// Some rows of a file.
@@ -29,6 +30,18 @@ pub(in crate::data) struct Row {
     id: Option<String>,
     metadata: Option<String>,
     ids: Option<String>,
+    /// What an earlier round of editing has made of it.
+    changed: Cells,
+}
+
+/// What becomes of the cells that an edit is about.
+#[derive(Clone, Default)]
+pub(super) struct Cells {
+    pub text: Member<String>,
+    /// Raw JSON, where a message was edited.
+    pub messages: Option<String>,
+    pub ids: Member<Vec<u32>>,
+    pub metadata: Member<String>,
 }
 
 impl Batch {
@@ -84,8 +97,7 @@ impl Batch {
             let place = levels.iter().position(|&level| level < leaf.column.max_def_level());
             return Err(failed(place.unwrap_or_default(), "null".into()));
         }
-        let is_signed =
-            !matches!(leaf.column.logical_type_ref(), Some(LogicalType::Integer(kind)) if !kind.is_signed);
+        let is_signed = !is_unsigned(&leaf.column);
         let place = start.value..end.value;
         let ids = match &leaf.values {
             Values::Int32(values) if is_signed => values[place].iter().map(|&id| i128::from(id)).collect(),
@@ -131,7 +143,7 @@ impl Batch {
     /// A row that is no document.
     pub fn bare(self: &Arc<Self>, row: usize) -> Row {
         let (batch, weight) = (self.clone(), self.weight(row));
-        Row { batch, row, weight, id: None, metadata: None, ids: None }
+        Row { batch, row, weight, id: None, metadata: None, ids: None, changed: Cells::default() }
     }
 
     /// A document from row `row`, or why it is none.
@@ -152,56 +164,48 @@ impl Batch {
         let beside = table.content.ids.filter(|_| matches!(content, Content::Text(_)));
         let ids = beside.map(|ids| self.cell(ids, row)).transpose()?.filter(present);
         let metadata = metadata.map(str::to_owned);
-        Ok((content, Row { batch: self.clone(), row, weight, id, metadata, ids }))
+        let changed = Cells::default();
+        Ok((content, Row { batch: self.clone(), row, weight, id, metadata, ids, changed }))
     }
 
-    /// A row with `patch` applied, as a JSON object whose members are the columns in their order.
-    fn patched(&self, row: usize, patch: &Patch) -> Result<String, String> {
-        let table = &self.table;
+    /// A row as a JSON object whose members are the columns in their order, with these cells.
+    fn object(&self, row: usize, cells: &Cells) -> Result<String, String> {
+        let (table, content) = (&self.table, &self.table.content);
         let mut members = Vec::with_capacity(table.columns.len() + 2);
         let mut add = |name: &str, json: &str| members.push(format!("{}:{json}", quoted(name)));
         for column in 0..table.columns.len() {
-            let json = match column {
-                _ if Some(column) == table.content.text => self.text_member(column, row, patch)?,
-                _ if Some(column) == table.content.ids => match patch.ids {
-                    Member::Keep => Some(self.cell(column, row)?),
-                    Member::Set(ids) => Some(array(ids)),
-                    Member::Remove => None,
-                },
-                _ if Some(column) == table.metadata && patch.metadata != Member::Keep => None,
-                _ if Some(column) == table.metadata => {
-                    // A string of JSON was an object before it went into a column.
-                    let text = self.text(column, row)?;
-                    let raw = text.filter(|text| {
-                        serde_json::from_str::<&RawValue>(text).is_ok() && !text.contains(['\n', '\r'])
-                    });
-                    Some(raw.map_or_else(|| self.cell(column, row), |raw| Ok(raw.to_owned()))?)
-                }
+            let is = |role: Option<usize>| role == Some(column);
+            let json = match (&cells.text, &cells.ids, &cells.metadata, &cells.messages) {
+                (Member::Remove, ..) if is(content.text) => None,
+                (Member::Set(text), ..) if is(content.text) => Some(quoted(text)),
+                (_, Member::Remove, ..) if is(content.ids) => None,
+                (_, Member::Set(ids), ..) if is(content.ids) => Some(array(ids)),
+                (_, _, Member::Remove | Member::Set(_), _) if is(table.metadata) => None,
+                (.., Some(messages)) if is(content.messages) => Some(messages.clone()),
+                _ if is(table.metadata) => Some(self.metadata_object(column, row)?),
                 _ => Some(self.cell(column, row)?),
             };
             if let Some(json) = json {
                 add(self.name(column), &json);
             }
         }
-        if let (None, Member::Set(ids)) = (table.content.ids, patch.ids) {
+        if let (None, Member::Set(ids)) = (content.ids, &cells.ids) {
             add(IDS, &array(ids));
         }
-        if let Member::Set(metadata) = patch.metadata {
+        if let Member::Set(metadata) = &cells.metadata {
             add(METADATA, metadata);
         }
         Ok(format!("{{{}}}", members.join(",")))
     }
 
-    fn text_member(&self, column: usize, row: usize, patch: &Patch) -> Result<Option<String>, String> {
-        Ok(match (patch.text, self.text(column, row)) {
-            (Member::Remove, _) => None,
-            (Member::Set(edits), Ok(text)) => {
-                let text = text.ok_or("the row has no text to edit")?;
-                Some(quoted(&splice(text, edits)?))
-            }
-            // A text that is not valid is shown in hexadecimal.
-            (Member::Keep, _) | (_, Err(_)) => Some(self.cell(column, row)?),
-        })
+    /// What stands in the column `toedit`: the object that it was before it went into a column.
+    fn metadata_object(&self, column: usize, row: usize) -> Result<String, String> {
+        let is_line =
+            |text: &&str| serde_json::from_str::<&RawValue>(text).is_ok() && !text.contains(['\n', '\r']);
+        match self.text(column, row).ok().flatten().filter(is_line) {
+            Some(object) => Ok(object.to_owned()),
+            None => self.cell(column, row),
+        }
     }
 }
 
@@ -232,12 +236,71 @@ impl Row {
 
     /// The row as a JSON object; nothing where its columns contradict each other.
     pub fn object(&self) -> String {
-        self.batch.patched(self.row, &Patch::default()).unwrap_or_default()
+        self.batch.object(self.row, &self.changed).unwrap_or_default()
     }
 
     /// The row with `patch` applied, as a JSON object.
     pub fn patched(&self, patch: &Patch) -> Result<Vec<u8>, String> {
-        self.batch.patched(self.row, patch).map(String::into_bytes)
+        self.batch.object(self.row, &self.cells(patch)?).map(String::into_bytes)
+    }
+
+    /// The row after the edits of `patch`, and its content.
+    pub fn edited(&self, patch: &Patch, content: &Content) -> Result<(Self, Content), String> {
+        let changed = self.cells(patch)?;
+        let content = match (content, &changed) {
+            (Content::Text(_), Cells { text: Member::Set(text), .. }) => Content::Text(text.clone()),
+            (Content::Ids(_), Cells { ids: Member::Set(ids), .. }) => Content::Ids(ids.clone()),
+            (Content::Messages(_), Cells { messages: Some(messages), .. }) => {
+                Content::Messages(messages.clone())
+            }
+            (content, _) => content.clone(),
+        };
+        let metadata = match &changed.metadata {
+            Member::Keep => self.metadata.clone(),
+            Member::Set(metadata) => Some(metadata.clone()),
+            Member::Remove => None,
+        };
+        let ids = match &changed.ids {
+            Member::Keep => self.ids.clone(),
+            Member::Set(ids) => Some(array(ids)),
+            Member::Remove => None,
+        };
+        let (batch, row, weight, id) = (self.batch.clone(), self.row, self.weight, self.id.clone());
+        Ok((Self { batch, row, weight, id, metadata, ids, changed }, content))
+    }
+
+    /// What `patch` makes of the cells, after what was done to them before.
+    pub(super) fn cells(&self, patch: &Patch) -> Result<Cells, String> {
+        let Self { batch, row, changed, .. } = self;
+        let columns = &batch.table.content;
+        let text = match (patch.text, &changed.text) {
+            (Member::Remove, _) => Member::Remove,
+            (Member::Keep, text) => text.clone(),
+            (Member::Set(edits), Member::Set(text)) => Member::Set(splice(text, edits)?),
+            (Member::Set(edits), _) => {
+                let text = columns.text.map(|column| batch.text(column, *row)).transpose()?.flatten();
+                Member::Set(splice(text.ok_or("the row has no text to edit")?, edits)?)
+            }
+        };
+        let messages = match (patch.messages, &changed.messages) {
+            ([], messages) => messages.clone(),
+            (edits, Some(raw)) => Some(messages::edited(raw, edits)?),
+            (edits, None) => {
+                let column = columns.messages.ok_or("the row has no messages to edit")?;
+                Some(messages::edited(&batch.cell(column, *row)?, edits)?)
+            }
+        };
+        let ids = match patch.ids {
+            Member::Keep => changed.ids.clone(),
+            Member::Set(ids) => Member::Set(ids.to_vec()),
+            Member::Remove => Member::Remove,
+        };
+        let metadata = match patch.metadata {
+            Member::Keep => changed.metadata.clone(),
+            Member::Set(metadata) => Member::Set(metadata.to_owned()),
+            Member::Remove => Member::Remove,
+        };
+        Ok(Cells { text, messages, ids, metadata })
     }
 }
 

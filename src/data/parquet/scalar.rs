@@ -2,7 +2,7 @@
 //! `{"hex":…}`. A number that is not finite becomes null, a decimal a number with all its digits.
 
 use half::f16;
-use parquet::basic::{ConvertedType, LogicalType, TimeUnit};
+use parquet::basic::{ConvertedType, LogicalType, TimeUnit, Type as PhysicalType};
 use parquet::data_type::{ByteArray, Int96};
 use parquet::schema::types::ColumnDescriptor;
 
@@ -50,6 +50,17 @@ pub(super) fn to_json(leaf: &Leaf, value: usize) -> String {
         Values::Bytes(values) => bytes(&values[value], kind),
         Values::Fixed(values) => bytes(&values[value], kind),
     }
+}
+
+/// Whether a column's integers have no sign.
+pub(super) fn is_unsigned(column: &ColumnDescriptor) -> bool {
+    kind(column) == Kind::Unsigned
+}
+
+/// Whether a column's integers are just that, and no dates or decimals.
+pub(super) fn is_integer(column: &ColumnDescriptor) -> bool {
+    matches!(column.physical_type(), PhysicalType::INT32 | PhysicalType::INT64)
+        && matches!(kind(column), Kind::Plain | Kind::Unsigned)
 }
 
 fn kind(column: &ColumnDescriptor) -> Kind {

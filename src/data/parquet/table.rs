@@ -15,10 +15,14 @@ use parquet::file::reader::{ChunkReader, Length};
 use parquet::schema::types::{SchemaDescPtr, Type, TypePtr};
 
 use super::chunks::Chunks;
+use super::json::list_element;
+use super::scalar::is_integer;
 use super::{ENCRYPTED, IDS, MAGIC, METADATA, footer, guarded};
 use crate::data::digest::{Changed, state};
 use crate::{Error, Result};
 
+/// The column that holds conversations.
+const MESSAGES: &str = "messages";
 /// The footer's length and the magic number.
 const TAIL: usize = 8;
 
@@ -118,9 +122,13 @@ impl Table {
         let content = ContentColumns {
             text: self.role(field, |column| is_text(&column.kind), "a string")?,
             ids: self.role(IDS, |column| self.is_ids(column), "a list of integers")?,
-            messages: self.position("messages"),
+            // Beside a text or ids it may be anything.
+            messages: self
+                .position(MESSAGES)
+                .filter(|&column| contents_leaf(&self.columns[column].kind).is_some()),
         };
         if content.text.is_none() && content.ids.is_none() && content.messages.is_none() {
+            self.role(MESSAGES, |_| false, "a list of groups that hold the strings `role` and `content`")?;
             let names: Vec<_> = self.columns.iter().map(|column| column.kind.name()).collect();
             let reason = format!("neither column `{field}` nor `{IDS}` found among {}", names.join(", "));
             return Err(Error::file(&self.path, reason));
@@ -150,11 +158,14 @@ impl Table {
         }
     }
 
+    /// The leaf of the column `messages`, among its own, that holds what each message says.
+    pub fn message_contents(&self) -> Option<usize> {
+        contents_leaf(&self.columns[self.content.messages?].kind)
+    }
+
     fn is_ids(&self, column: &Column) -> bool {
         let leaf = &self.schema.columns()[column.leaves.start];
-        let is_integer = matches!(leaf.physical_type(), PhysicalType::INT32 | PhysicalType::INT64)
-            && matches!(leaf.logical_type_ref(), None | Some(LogicalType::Integer(_)));
-        column.leaves.len() == 1 && leaf.max_rep_level() == 1 && is_integer
+        column.leaves.len() == 1 && leaf.max_rep_level() == 1 && is_integer(leaf)
     }
 }
 
@@ -171,6 +182,16 @@ fn is_text(kind: &Type) -> bool {
                 ConvertedType::UTF8 | ConvertedType::JSON | ConvertedType::ENUM
             ),
         }
+}
+
+/// The leaf, among those of a list of groups with the strings `role` and `content`, that `content` is.
+fn contents_leaf(kind: &Type) -> Option<usize> {
+    let message = list_element(kind).filter(|message| message.is_group())?;
+    let fields = message.get_fields();
+    let string =
+        |name| fields.iter().position(|field| field.name() == name).filter(|&field| is_text(&fields[field]));
+    string("role")?;
+    fields[..string("content")?].iter().map(|field| leaves(field)).sum()
 }
 
 /// A column's type in words.

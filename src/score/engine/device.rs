@@ -114,13 +114,16 @@ impl<T: Kernels> Runner for OnDevice<'_, T> {
     fn submit(&mut self, pack: &Pack, requests: &[Request]) -> Result<()> {
         let Self { transformer, workspace, replacements, lanes, .. } = self;
         let (queue, rows) = (transformer.queue(), pack.rows.len());
-        let Lane { scores, edit } = &lanes[self.next];
+        let Lane { scores, edit } = &mut lanes[self.next];
         transformer.forward(pack, workspace)?;
         let (hidden, weight, targets) = (workspace.hidden(rows), transformer.head(), workspace.targets(rows));
         scores.score(queue, hidden, weight, targets)?;
         if let (Some(edit), Some(replacements)) = (edit, replacements) {
             let origins = replacements.origins(queue, requests)?;
             let batch = Batch { hidden, weight, targets, scores };
+            if let Some(request) = requests.first() {
+                edit.set_generation(request.generation)?;
+            }
             edit.launch(queue, &batch, &origins, &replacements.classes)?;
         }
         self.under_way.push_back((self.next, rows, queue.mark()?));
@@ -177,7 +180,7 @@ impl Replacements {
     }
 
     fn origin(&mut self, queue: &Queue, request: &Request) -> Result<Origin> {
-        let Request { stream, position, constraint } = *request;
+        let Request { stream, position, constraint, .. } = *request;
         let editable = constraint.editable(position);
         let class = if editable { self.set(queue, constraint, position)? } else { NOTHING };
         let droppable = constraint.droppable(position);

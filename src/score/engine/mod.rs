@@ -15,7 +15,8 @@ use cpu::Cpu;
 use device::OnDevice;
 use packer::Packer;
 
-use super::{ScoreConfig, Statistics};
+use super::sequence::Stretch;
+use super::{ScoreConfig, Sequence, Statistics};
 use crate::edit::{Constraint, EditConfig, Outcome};
 use crate::model::{AnyTransformer, Model, Pack};
 use crate::ops::draw::Candidate;
@@ -38,27 +39,6 @@ pub(crate) fn unknown_id(ids: &[u32], vocabulary: usize) -> Option<String> {
     Some(format!("token id {id} at position {position}: the model's vocabulary has {vocabulary} ids"))
 }
 
-/// A document for the model: tokens before it that are context only, such as a BOS, and its own.
-#[derive(Clone, Copy, Debug)]
-pub struct Sequence<'a> {
-    /// Never scored.
-    pub context: &'a [u32],
-    /// Position 0 is the first of these.
-    pub ids: &'a [u32],
-}
-
-impl Sequence<'_> {
-    /// Tokens, the context included.
-    pub(crate) fn len(&self) -> usize {
-        self.context.len() + self.ids.len()
-    }
-
-    fn id(&self, position: usize) -> u32 {
-        let context = self.context.len();
-        if position < context { self.context[position] } else { self.ids[position - context] }
-    }
-}
-
 /// Where a scored row belongs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Origin {
@@ -73,6 +53,8 @@ pub(crate) struct Origin {
 pub(crate) struct Request<'a> {
     /// The document's stream of random numbers.
     pub stream: u64,
+    /// The same for all rows of a call.
+    pub generation: u32,
     pub position: usize,
     pub constraint: &'a dyn Constraint,
 }
@@ -129,7 +111,12 @@ impl<'m> Engine<'m> {
 
     /// The windows of a sequence.
     pub fn windows(&self, sequence: &Sequence) -> usize {
-        self.config.windows.windows(sequence.len()).count()
+        sequence.windows(&self.config.windows)
+    }
+
+    /// Ids of the model.
+    pub fn vocabulary(&self) -> usize {
+        self.model.config().vocab_size
     }
 
     pub fn config(&self) -> &ScoreConfig {
@@ -156,7 +143,7 @@ impl<'m> Engine<'m> {
     /// An id that the model has no embedding for is the document's fault.
     fn check_ids(&self, documents: &[Sequence]) -> Result<()> {
         let vocabulary = self.model.config().vocab_size;
-        for (index, Sequence { context, ids }) in documents.iter().enumerate() {
+        for (index, Sequence { context, ids, .. }) in documents.iter().enumerate() {
             if let Some(id) = context.iter().find(|id| **id as usize >= vocabulary) {
                 let reason = format!("context token id {id}: the model's vocabulary has {vocabulary} ids");
                 return Err(Error::Usage(reason));
@@ -196,22 +183,35 @@ impl Line<'_, '_, '_> {
         visit: &mut impl FnMut(&mut Batch) -> Result<()>,
     ) -> Result<()> {
         for (document, sequence) in documents.iter().enumerate() {
-            for window in self.engine.config.windows.windows(sequence.len()) {
-                let scored = window.first_scored.max(sequence.context.len())..window.end;
-                if scored.is_empty() {
-                    continue;
-                }
-                if !self.packer.fits(window.end - window.start) {
-                    self.submit()?;
-                    self.collect(self.runner.depth() - 1, visit)?;
-                }
-                self.packer.push(document, sequence, window.start..window.end, scored);
+            for stretch in sequence.stretches() {
+                self.stretch(document, &stretch, visit)?;
             }
         }
         if !self.packer.origins.is_empty() {
             self.submit()?;
         }
         self.collect(0, visit)
+    }
+
+    /// Takes a document's stretch window by window.
+    fn stretch(
+        &mut self,
+        document: usize,
+        stretch: &Stretch,
+        visit: &mut impl FnMut(&mut Batch) -> Result<()>,
+    ) -> Result<()> {
+        for window in self.engine.config.windows.windows(stretch.len()) {
+            let scored = window.first_scored.max(stretch.context.len())..window.end;
+            if stretch.scored(scored.clone()).next().is_none() {
+                continue;
+            }
+            if !self.packer.fits(window.end - window.start) {
+                self.submit()?;
+                self.collect(self.runner.depth() - 1, visit)?;
+            }
+            self.packer.push(document, stretch, window.start..window.end, scored);
+        }
+        Ok(())
     }
 
     fn submit(&mut self) -> Result<()> {

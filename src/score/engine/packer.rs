@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-use super::{Origin, Sequence};
+use super::Origin;
 use crate::model::Pack;
+use crate::score::sequence::Stretch;
 use crate::tensor::PANEL;
 
 /// Collects windows until the budget is full.
@@ -38,16 +39,17 @@ impl Packer {
         std::mem::take(&mut self.origins)
     }
 
-    /// Adds the positions `window` of a sequence, of which `scored` are to be scored.
-    pub fn push(&mut self, document: usize, sequence: &Sequence, window: Range<usize>, scored: Range<usize>) {
+    /// Adds the places `window` of a document's stretch; of those in `range` the ones that are asked for are scored.
+    pub fn push(&mut self, document: usize, stretch: &Stretch, window: Range<usize>, range: Range<usize>) {
         let base = self.pack.ids.len();
-        for position in scored {
-            self.pack.rows.push(base + position - 1 - window.start);
-            self.pack.targets.push(sequence.id(position));
-            self.origins.push(Origin { document, position: position - sequence.context.len() });
+        for place in stretch.scored(range) {
+            self.pack.rows.push(base + place - 1 - window.start);
+            self.pack.targets.push(stretch.id(place));
+            let position = stretch.first + place - stretch.context.len();
+            self.origins.push(Origin { document, position });
         }
         self.used_blocks += window.len().div_ceil(PANEL);
-        self.pack.ids.extend(window.map(|position| sequence.id(position)));
+        self.pack.ids.extend(window.map(|place| stretch.id(place)));
         self.pack.cu_seqlens.push(self.pack.ids.len());
     }
 }

@@ -4,20 +4,10 @@ use std::ops::Range;
 use std::slice;
 
 use super::vocabulary::Vocabulary;
+use crate::compose::Bos;
 use crate::data::{Content, Document};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
-
-/// Whether a document of text begins with the token that begins a sequence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bos {
-    /// With the special tokens that the tokenizer itself puts there, as scoring has them.
-    Auto,
-    /// With the configuration's `bos_token_id`, documents of ids too.
-    Always,
-    /// With nothing.
-    Never,
-}
 
 /// Turns documents into tokens. Shared by threads.
 #[derive(Clone, Debug)]
@@ -73,17 +63,12 @@ impl<'a> Encoder<'a> {
                 let ids = self.tokenizer(document)?.encode(text)?;
                 Ok(Encoded { ids: [self.prefix(), &ids].concat(), loss: None })
             }
-            (Content::Text(response), Some(field)) => {
-                let prompt = document.string_member(field)?;
-                let missing = || document.error(format!("field `{field}` not found, the prompt of the text"));
-                self.encode_response(document, &prompt.ok_or_else(missing)?, response)
-            }
+            (Content::Text(_), Some(field)) => self.encode_response(document, field),
         }
     }
 
-    fn encode_response(&self, document: &Document, prompt: &str, response: &str) -> Result<Encoded> {
-        let text = format!("{prompt}{response}");
-        let range = prompt.len()..text.len();
+    fn encode_response(&self, document: &Document, prompt_field: &str) -> Result<Encoded> {
+        let (text, range) = document.prompted(prompt_field)?;
         let (ids, runs) = spans(self.tokenizer(document)?, &text, slice::from_ref(&range))?;
         let prefix = self.prefix();
         let mut ids = [prefix, &ids].concat();
@@ -125,38 +110,14 @@ impl<'a> Encoder<'a> {
     }
 }
 
-/// The tokens of `text`, and which of them have a byte of each range of it. Where tokens have no bytes of their own, a range
-/// begins, and the one before it ends, after the tokens that the text up to there has in common with the whole.
+/// The tokens of `text`, and which of them have a byte of each range of it, as [`Tokenizer::runs`] tells.
 fn spans(
     tokenizer: &Tokenizer,
     text: &str,
     ranges: &[Range<usize>],
 ) -> Result<(Vec<u32>, Vec<Range<usize>>)> {
     let ids = tokenizer.encode(text)?;
-    let mut runs: Vec<Range<usize>> = Vec::new();
-    let ends = tokenizer.align(text, &ids).map(|alignment| -> Vec<usize> {
-        (0..ids.len()).map(|position| alignment.range(position).end).collect()
-    });
-    for range in ranges {
-        let run = match &ends {
-            Some(ends) => {
-                let first = ends.partition_point(|&end| end <= range.start);
-                first..(ends.partition_point(|&end| end < range.end) + 1).min(ids.len())
-            }
-            None => {
-                common(tokenizer, &text[..range.start], &ids)?..common(tokenizer, &text[..range.end], &ids)?
-            }
-        };
-        let run = run.start.max(runs.last().map_or(0, |last| last.end))..run.end;
-        if !range.is_empty() && !run.is_empty() {
-            runs.push(run);
-        }
-    }
+    let mut runs = tokenizer.runs(text, &ids, tokenizer.align(text, &ids).as_ref(), ranges)?;
+    runs.retain(|run| !run.is_empty());
     Ok((ids, runs))
-}
-
-/// How many of the first tokens of `ids` are those of `text`.
-fn common(tokenizer: &Tokenizer, text: &str, ids: &[u32]) -> Result<usize> {
-    let start = tokenizer.encode(text)?;
-    Ok(start.iter().zip(ids).take_while(|(a, b)| a == b).count())
 }

@@ -13,8 +13,9 @@ mod rows;
 mod tokenize;
 mod vocabulary;
 
+pub use crate::compose::Bos;
 pub use crate::ops::cross_entropy::IGNORE;
-pub use encode::{Bos, Encoded, Encoder};
+pub use encode::{Encoded, Encoder};
 pub use loader::{DataConfig, LeftOut, Loader, Packing, Source};
 pub use rows::Row;
 pub use tokenize::{TokenizeConfig, Tokenized, tokenize, tokenize_into};

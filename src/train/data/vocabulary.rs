@@ -61,9 +61,7 @@ impl Vocabulary {
         let size = u32::try_from(config.vocab_size).unwrap_or(u32::MAX);
         let inside = |id: &u32| *id < size;
         let (bos, eos) = (config.bos_token_id.filter(inside), config.eos_token_id.filter(inside));
-        let text = |id: u32| String::from_utf8(tokenizer.as_ref()?.bytes(id).to_vec()).ok();
-        let special = [("bos_token", bos.and_then(text)), ("eos_token", eos.and_then(text))];
-        let chat = ChatTemplate::from_folder(folder, special)?;
+        let chat = ChatTemplate::of_model(folder, config, tokenizer.as_ref())?;
         hash.update(chat.as_ref().map_or("", ChatTemplate::source).as_bytes());
         for number in [Some(size), bos, eos] {
             hash.update(&number.unwrap_or(u32::MAX).to_le_bytes());

@@ -166,12 +166,13 @@ fn at_most_one_frame_is_done_again() {
     for at in (4..60).step_by(3) {
         scene.interrupt(at);
         let lines = fs::read_to_string(scene.working("journal")).unwrap();
-        let durable = lines.split_inclusive('\n').filter(|line| line.ends_with("}\n")).filter_map(|line| {
-            let json: serde_json::Value = serde_json::from_str(line.split_once(' ')?.1).ok()?;
-            let records = json.get("frame")?.get("records")?.clone();
-            Some(records["written"].as_u64()? + records["set_aside"].as_u64()?)
-        });
-        let durable = durable.last().unwrap_or(0);
+        let mut durable =
+            lines.split_inclusive('\n').filter(|line| line.ends_with("}\n")).filter_map(|line| {
+                let json: serde_json::Value = serde_json::from_str(line.split_once(' ')?.1).ok()?;
+                let records = json.get("frame")?.get("records")?.clone();
+                Some(records["written"].as_u64()? + records["set_aside"].as_u64()?)
+            });
+        let durable = durable.next_back().unwrap_or(0);
         let written = scene.run(Begin::Resume, None).unwrap();
         assert_eq!(written.resumed, durable, "call {at}");
         assert_eq!((written.counts, written.records), (scene.written.counts, scene.written.records));

@@ -112,3 +112,20 @@ fn a_run_begins_afresh_unless_it_is_to_be_resumed() {
     assert!(written.resumed > 20, "{written:?}");
     scene.assert_whole("resumed");
 }
+
+#[test]
+fn what_a_killed_process_left_behind_goes() {
+    let scene = Scene::new("out.jsonl");
+    let left = ["lock", "0123456789abcdef.partial", "0123456789abcdef.whole", "0123456789abcdef.journal"];
+    for run in [Begin::New, Begin::Resume] {
+        for (name, again) in left.into_iter().zip([Begin::Resume, Begin::Resume, run, run]) {
+            scene.clear();
+            if again == Begin::Resume {
+                scene.run(Begin::New, None).unwrap();
+            }
+            fs::write(scene.output.with_file_name(format!(".out.jsonl.{name}")), "").unwrap();
+            scene.run(again, None).unwrap();
+            scene.assert_whole((name, again));
+        }
+    }
+}

@@ -53,15 +53,15 @@ fn rows_are_documents() {
 fn types_of_ids_and_texts() {
     let folder = tempfile::tempdir().unwrap();
     let list = |element: &str| {
-        format!("required group input_ids (LIST) {{ repeated group list {{ required {element} element; }} }}")
+        format!("required group input_ids (LIST) {{ repeated group list {{ required {element}; }} }}")
     };
     let levels = || Levels(vec![1, 1], vec![0, 1]);
     let max = i64::from(u32::MAX);
     let ids = [
-        (list("int32"), Leaf::Int32(vec![1, 2], levels()), vec![1, 2]),
-        (list("int32 (UINT_32)"), Leaf::Int32(vec![1, -1], levels()), vec![1, u32::MAX]),
-        (list("int64"), Leaf::Int64(vec![1, max], levels()), vec![1, u32::MAX]),
-        (list("int64 (INTEGER(64,false))"), Leaf::Int64(vec![1, max], levels()), vec![1, u32::MAX]),
+        (list("int32 element"), Leaf::Int32(vec![1, 2], levels()), vec![1, 2]),
+        (list("int32 element (UINT_32)"), Leaf::Int32(vec![1, -1], levels()), vec![1, u32::MAX]),
+        (list("int64 element"), Leaf::Int64(vec![1, max], levels()), vec![1, u32::MAX]),
+        (list("int64 element (INTEGER(64,false))"), Leaf::Int64(vec![1, max], levels()), vec![1, u32::MAX]),
         ("repeated int32 input_ids;".into(), Leaf::Int32(vec![1, 2], levels()), vec![1, 2]),
     ];
     for (schema, leaf, expected) in ids {

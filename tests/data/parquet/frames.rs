@@ -155,13 +155,13 @@ fn no_rows_are_a_file_too() {
 fn ids_are_replaced_in_place_or_added() {
     let folder = tempfile::tempdir().unwrap();
     let list = |element: &str| {
-        format!("optional group input_ids (LIST) {{ repeated group list {{ optional {element} element; }} }}")
+        format!("optional group input_ids (LIST) {{ repeated group list {{ optional {element}; }} }}")
     };
     let new: [&[u32]; 3] = [&[1, 2, 3], &[], &[u32::MAX - 1]];
     let levels = || Levels(vec![3, 3, 1, 3], vec![0, 1, 0, 0]);
     for (kind, leaf) in [
-        ("int64", Leaf::Int64(vec![7, 8, 9], levels())),
-        ("int32 (UINT_32)", Leaf::Int32(vec![7, 8, 9], levels())),
+        ("int64 element", Leaf::Int64(vec![7, 8, 9], levels())),
+        ("int32 element (UINT_32)", Leaf::Int32(vec![7, 8, 9], levels())),
     ] {
         let input = put(folder.path(), "in.parquet", table(&list(kind), &[vec![leaf]]));
         let output = folder.path().join("out.parquet");
