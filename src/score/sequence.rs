@@ -66,7 +66,7 @@ impl<'a> Sequence<'a> {
     }
 
     /// Tokens beyond the windows: none, unless the tail is cut off.
-    pub(crate) fn truncated(self, windows: &WindowConfig) -> usize {
+    pub fn truncated(self, windows: &WindowConfig) -> usize {
         self.stretches().map(|stretch| stretch.len() - windows.covered(stretch.len())).sum()
     }
 }
