@@ -32,7 +32,7 @@ pub(super) struct Lines {
     /// Records begun so far, those of other shards among them.
     begun: u64,
     /// Bytes of the data used so far.
-    offset: u64,
+    used: u64,
     /// The record at hand.
     buffer: Vec<u8>,
     /// Where it began.
@@ -92,8 +92,8 @@ impl Lines {
         if format != Format::Text && reader.before().is_none() {
             check_kind(&mut reader, input.format)?;
         }
-        let (line, begun, offset, start, is_cut) = (0, 0, 0, 0, false);
-        Ok(Self { reader, format, field, line, begun, offset, buffer: Vec::new(), start, is_cut })
+        let (line, begun, used, start, is_cut) = (0, 0, 0, 0, false);
+        Ok(Self { reader, format, field, line, begun, used, buffer: Vec::new(), start, is_cut })
     }
 
     /// Reads the shard's next line that is not blank, without its `\n`.
@@ -101,7 +101,7 @@ impl Lines {
         loop {
             if mem::take(&mut self.is_cut) {
                 let skipped = self.reader.skip_until(b'\n').map_err(|e| self.reader.error(e))?;
-                self.offset += skipped as u64;
+                self.used += skipped as u64;
             }
             self.buffer.clear();
             if !self.reader.begins_record().map_err(|e| self.reader.error(e))? {
@@ -120,10 +120,10 @@ impl Lines {
     /// Reads a line, as far as the limit allows.
     fn read_line(&mut self, limit: usize) -> Result<()> {
         self.line += 1;
-        self.start = self.offset;
+        self.start = self.used;
         let mut window = (&mut self.reader).take((limit as u64).saturating_add(1));
         let count = window.read_until(b'\n', &mut self.buffer).map_err(|e| self.reader.error(e))?;
-        self.offset += count as u64;
+        self.used += count as u64;
         if self.buffer.last() == Some(&b'\n') {
             self.buffer.pop();
         } else {
@@ -147,7 +147,7 @@ impl Lines {
         self.line = 1;
         let mut window = (&mut self.reader).take((limit as u64).saturating_add(1));
         let count = window.read_to_end(&mut self.buffer).map_err(|e| self.reader.error(e))?;
-        self.offset += count as u64;
+        self.used += count as u64;
         self.is_cut = count > limit;
         Ok(true)
     }

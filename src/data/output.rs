@@ -231,10 +231,8 @@ fn single_file(inputs: &Inputs, output: &Path, payload: Payload) -> Result<PathB
     if payload == Payload::Lines && matches!(format, Some(Format::Text | Format::Parquet)) {
         return Err(Error::file(output, "the output consists of JSON lines: expected .jsonl"));
     }
-    if format == Some(Format::Text) {
-        if inputs.files().len() > 1 {
-            return Err(one_document(output, &format!("{} files", inputs.files().len())));
-        }
+    if format == Some(Format::Text) && inputs.files().len() > 1 {
+        return Err(one_document(output, &format!("{} files", inputs.files().len())));
     }
     Ok(output.to_owned())
 }

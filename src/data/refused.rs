@@ -42,6 +42,7 @@ pub struct Refused {
     pub(super) is_cut: bool,
     pub(super) format: Format,
     /// The row that it was read from.
+    #[cfg_attr(not(feature = "parquet"), expect(dead_code, reason = "there are no rows"))]
     pub(super) row: RefusedRow,
 }
 

@@ -27,8 +27,8 @@ pub(super) struct Chunks {
 impl Chunks {
     /// The whole file, as long as it is now.
     pub fn whole(file: File) -> io::Result<Self> {
-        let length = file.metadata()?.len();
-        Ok(Self::of(Arc::new(file), vec![0..length]))
+        let all = 0..file.metadata()?.len();
+        Ok(Self::of(Arc::new(file), vec![all]))
     }
 
     /// The bytes of `ranges` as if they followed each other.

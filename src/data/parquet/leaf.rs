@@ -73,7 +73,7 @@ impl Leaf {
             if !is_repeated || repetition.get(level) == Some(&0) {
                 starts.push(Start { level, value });
             }
-            value += usize::from(!is_optional || definition[level] == column.max_def_level());
+            value += usize::from(definition.get(level).is_none_or(|&level| level == column.max_def_level()));
         }
         starts.push(Start { level: levels, value });
         let agree = starts.len() == rows + 1

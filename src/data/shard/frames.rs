@@ -10,7 +10,7 @@ use super::Shard;
 /// First bytes of a frame that holds data.
 const MAGIC: u32 = 0xfd2f_b528;
 /// First bytes of the sixteen kinds of frames to be skipped, the last four bits left out.
-const SKIPPABLE: u32 = 0x184d_2a5;
+const SKIPPABLE: u32 = 0x0184_d2a5;
 /// Magic number, descriptor, window, dictionary and content size at their longest.
 const HEADER: usize = 18;
 

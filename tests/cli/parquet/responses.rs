@@ -55,7 +55,8 @@ fn in_messages(objects: &[Value], name: &str, present: i16) -> Column {
     for object in objects {
         let messages = object["messages"].as_array().unwrap();
         if messages.is_empty() {
-            (definition.push(1), repetition.push(0));
+            definition.push(1);
+            repetition.push(0);
         }
         for (number, message) in messages.iter().enumerate() {
             let string = message[name].as_str();
