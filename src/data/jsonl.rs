@@ -71,6 +71,18 @@ impl Record {
         self.line
     }
 
+    /// The line without its text, its metadata and, unless they are to be kept, its ids; none where nothing is left. Its
+    /// messages are edited.
+    #[cfg(feature = "parquet")]
+    pub fn rest(&self, keep_ids: bool, messages: &[MessageEdits]) -> Result<Option<Vec<u8>>, String> {
+        let ids = if keep_ids { Member::Keep } else { Member::Remove };
+        let patch = Patch { text: Member::Remove, messages, ids, metadata: Member::Remove };
+        if self.spans.removed(&patch).len() == self.spans.count {
+            return Ok(None);
+        }
+        Ok(Some(self.patched(&patch)?.trim_ascii().to_vec()))
+    }
+
     /// The raw JSON of the member `id`.
     pub fn id(&self) -> Option<&str> {
         self.spans.id.as_ref().map(|span| &self.line[span.value.clone()])

@@ -18,6 +18,8 @@ mod memory;
 mod mix;
 mod models;
 mod outputs;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod provenance;
 mod rejects;
 mod resume;
@@ -26,7 +28,9 @@ mod rules;
 mod score;
 mod select;
 mod sft;
+mod shards;
 mod signals;
+mod slurm;
 mod theory;
 mod tokenize;
 mod train;
