@@ -3,6 +3,7 @@
 
 mod edit;
 mod eval;
+mod generate;
 mod info;
 mod inspect;
 mod records;
@@ -16,6 +17,7 @@ mod verify;
 
 pub use edit::{EditArgs, EmitArg, RuleArgs, SamplerArg, SamplerArgs, StrategyArg};
 pub use eval::{EvalArgs, Measure, PerplexityArgs};
+pub use generate::{GenerateArgs, TextFormArg};
 pub use info::InfoArgs;
 pub use inspect::{ColorArg, InspectArgs};
 pub use revert::RevertArgs;
