@@ -36,11 +36,13 @@ proptest! {
     fn texts_come_back_and_end_before_a_stop_text(
         text in words(), stop in prop::collection::vec("[ab]{1,2}|h|he h|é漢?|\\n", 0..3),
     ) {
-        for json in [byte_level_json(), metaspace_json("first"), metaspace_json("never")] {
+        let prepending = (metaspace_json("first"), true);
+        for (json, prepends) in [(byte_level_json(), false), prepending, (metaspace_json("never"), false)] {
             let tokenizer = load_json(&json);
             let (shown, whole, stopped) = stream(&tokenizer, &stop, &tokenizer.encode(&text).unwrap());
-            // The metaspace kinds cannot tell a space of the text from their own.
-            let expected = cut(&text, &stop);
+            // A tokenizer that puts a space there itself cannot tell it from the text's own.
+            let text = text.strip_prefix(' ').filter(|_| prepends).unwrap_or(&text);
+            let expected = cut(text, &stop);
             prop_assert_eq!(&whole, expected);
             prop_assert_eq!(&shown, &whole);
             prop_assert_eq!(stopped, expected.len() < text.len());
