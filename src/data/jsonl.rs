@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::document::Content;
 use super::messages::{self, MessageEdits};
-use super::patch::{Member, Patch, Splice, TextEdit, apply, raw_splices};
+use super::patch::{Member, Patch, Splice, TextEdit, apply, quoted, raw_splices};
 
 /// Characters of a parser's message that are shown.
 const MESSAGE: usize = 200;
@@ -72,12 +72,12 @@ impl Record {
     }
 
     /// The line without its text, its metadata and, unless they are to be kept, its ids; none where nothing is left. Its
-    /// messages are edited.
+    /// messages are edited, other members are set.
     #[cfg(feature = "parquet")]
-    pub fn rest(&self, keep_ids: bool, messages: &[MessageEdits]) -> Result<Option<Vec<u8>>, String> {
+    pub fn rest(&self, keep_ids: bool, patch: &Patch) -> Result<Option<Vec<u8>>, String> {
         let ids = if keep_ids { Member::Keep } else { Member::Remove };
-        let patch = Patch { text: Member::Remove, messages, ids, metadata: Member::Remove };
-        if self.spans.removed(&patch).len() == self.spans.count {
+        let patch = Patch { text: Member::Remove, ids, metadata: Member::Remove, ..*patch };
+        if patch.members.is_empty() && self.spans.removed(&patch).len() == self.spans.count {
             return Ok(None);
         }
         Ok(Some(self.patched(&patch)?.trim_ascii().to_vec()))
@@ -116,6 +116,9 @@ impl Record {
                 None => added.push(format!("\"input_ids\":{array}")),
             }
         }
+        let (replaced, new) = member_splices(&self.line, patch.members)?;
+        splices.extend(replaced);
+        added.extend(new);
         if let Member::Set(metadata) = patch.metadata {
             added.push(format!("\"toedit\":{metadata}"));
         }
@@ -153,6 +156,30 @@ impl Record {
             (Member::Keep | Member::Remove, _) => Ok(Vec::new()),
         }
     }
+}
+
+/// `line`, which is one JSON object, with members set as [`Patch::members`] has them.
+#[cfg(feature = "parquet")]
+pub(super) fn with_members(line: &str, members: &[(&str, &str)]) -> Result<Vec<u8>, String> {
+    let Spans { count, end, .. } = Spans::find(line, "")?;
+    let (mut splices, added) = member_splices(line, members)?;
+    if !added.is_empty() {
+        let comma = if count > 0 { "," } else { "" };
+        splices.push(Splice { range: end..end, new: format!("{comma}{}", added.join(",")) });
+    }
+    Ok(apply(line, splices))
+}
+
+/// What replaces members that are there, and those that are to be added.
+fn member_splices(line: &str, members: &[(&str, &str)]) -> Result<(Vec<Splice>, Vec<String>), String> {
+    let (mut splices, mut added) = (Vec::new(), Vec::new());
+    for (name, value) in members {
+        match Spans::find(line, name)?.text {
+            Some(span) => splices.push(Splice { range: span.value, new: (*value).to_owned() }),
+            None => added.push(format!("{}:{value}", quoted(name))),
+        }
+    }
+    Ok((splices, added))
 }
 
 impl Spans {

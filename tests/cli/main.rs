@@ -10,6 +10,7 @@ mod devices;
 mod edit;
 mod eval;
 mod formats;
+mod generate;
 mod generations;
 mod info;
 mod inputs;

@@ -87,7 +87,7 @@ impl FrameBuilder {
                 // Beside a text they may be anything: then they go with the other members.
                 let ids = document.raw_ids().and_then(|raw| serde_json::from_str(raw).ok());
                 let ids = ids.map_or(Ids::None, Ids::Set);
-                let json = record.rest(matches!(ids, Ids::None), patch.messages)?;
+                let json = record.rest(matches!(ids, Ids::None), patch)?;
                 of_record(document, patch, ids, json.map(ByteArray::from))
             }
             Origin::Text(_) if self.layout.leaves_out => of_record(document, patch, Ids::None, None),
@@ -120,6 +120,9 @@ impl FrameBuilder {
 
 /// A row with `patch` applied.
 fn of_row(row: &Row, patch: &Patch) -> Result<Entry, String> {
+    if let Some((name, _)) = patch.members.first() {
+        return Err(format!("Parquet rows have no column for `{name}`: write .jsonl instead"));
+    }
     let cells = row.cells(patch)?;
     let table = &row.batch.table;
     let kept =

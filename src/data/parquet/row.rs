@@ -11,6 +11,7 @@ use super::scalar::is_unsigned;
 use super::table::Table;
 use super::{IDS, METADATA};
 use crate::data::document::Content;
+use crate::data::jsonl::with_members;
 use crate::data::messages;
 use crate::data::patch::{Member, Patch, quoted, splice};
 
@@ -241,7 +242,8 @@ impl Row {
 
     /// The row with `patch` applied, as a JSON object.
     pub fn patched(&self, patch: &Patch) -> Result<Vec<u8>, String> {
-        self.batch.object(self.row, &self.cells(patch)?).map(String::into_bytes)
+        let object = self.batch.object(self.row, &self.cells(patch)?)?;
+        if patch.members.is_empty() { Ok(object.into_bytes()) } else { with_members(&object, patch.members) }
     }
 
     /// The row after the edits of `patch`, and its content.
