@@ -117,6 +117,17 @@ impl Document {
         }
     }
 
+    /// The raw JSON of the record's member `name`; `None` where there is no such member.
+    ///
+    /// # Errors
+    /// [`Error::Record`] if there are two.
+    pub fn member(&self, name: &str) -> Result<Option<&str>> {
+        match &self.origin {
+            Origin::Json(record) => record.member(name).map_err(|reason| self.error(reason)),
+            Origin::Text(_) => Ok(None),
+        }
+    }
+
     /// The prompt under `prompt_field` and the document's text behind it, as one, and the text's range in it.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ mod values;
 mod verify;
 
 pub use edit::{EditArgs, EmitArg, RuleArgs, SamplerArg, SamplerArgs, StrategyArg};
-pub use eval::{EvalArgs, Measure, PerplexityArgs};
+pub use eval::{EvalArgs, Measure, PerplexityArgs, SetArgs};
 pub use generate::{GenerateArgs, TextFormArg};
 pub use info::InfoArgs;
 pub use inspect::{ColorArg, InspectArgs};
