@@ -33,8 +33,8 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::data::STANDARD_OUTPUT;
 use crate::{Error, Result};
 use args::{
-    CommonArgs, EditArgs, EvalArgs, GenerateArgs, InfoArgs, InspectArgs, LogFormat, RevertArgs,
-    ScoreArgs, TokenizeArgs, TrainArgs, VerifyArgs,
+    CommonArgs, EditArgs, EvalArgs, GenerateArgs, InfoArgs, InspectArgs, LogFormat, RevertArgs, ScoreArgs,
+    TokenizeArgs, TrainArgs, VerifyArgs,
 };
 use completions::CompletionsArgs;
 

@@ -3,9 +3,9 @@
 use std::iter::zip;
 
 use super::{Evaluator, Likelihood, Tagged};
-use crate::{Error, Result};
 use crate::generate::{Decoder, Extension};
 use crate::score::check_stop;
+use crate::{Error, Result};
 
 /// Continuations that go on side by side at most: enough rows to read the weights rarely.
 const SLOTS: usize = 64;
@@ -67,7 +67,9 @@ fn score(decoder: &mut Decoder, forks: &[Fork], likelihoods: &mut Vec<Likelihood
         let slot = tails.len();
         decoder.truncate(slot, 0)?;
         starts.push(Extension { slot, ids: &all[0].one.ids[..*shared] });
-        tails.extend(zip(slot.., *all).map(|(slot, tagged)| Extension { slot, ids: &tagged.one.ids[*shared..] }));
+        tails.extend(
+            zip(slot.., *all).map(|(slot, tagged)| Extension { slot, ids: &tagged.one.ids[*shared..] }),
+        );
     }
     decoder.read(&starts)?;
     for (Fork { all, shared }, start) in zip(forks, &starts) {

@@ -107,7 +107,8 @@ impl<'m> Evaluator<'m> {
         self.check(items)?;
         let tagged = items.iter().enumerate().flat_map(|(item, all)| all.iter().map(move |one| (item, one)));
         let all: Vec<Tagged> = tagged.map(|(item, one)| Tagged { item, one: *one }).collect();
-        let shares = self.model.device() == Device::Cpu && all.windows(2).any(|pair| pair[0].item == pair[1].item);
+        let shares =
+            self.model.device() == Device::Cpu && all.windows(2).any(|pair| pair[0].item == pair[1].item);
         let scored = if shares { self.score_forked(&all) } else { self.score_whole(&all) };
         let mut scored = scored.map_err(|error| of_item(error, &all))?.into_iter();
         Ok(items.iter().map(|item| scored.by_ref().take(item.len()).collect()).collect())
@@ -135,7 +136,8 @@ impl<'m> Evaluator<'m> {
 
     /// Every continuation from its start.
     fn score_whole(&self, all: &[Tagged]) -> Result<Vec<Likelihood>> {
-        let runs: Vec<Range<usize>> = all.iter().map(|Tagged { one, .. }| one.first()..one.ids.len()).collect();
+        let runs: Vec<Range<usize>> =
+            all.iter().map(|Tagged { one, .. }| one.first()..one.ids.len()).collect();
         let sequences: Vec<_> = zip(all, &runs)
             .map(|(tagged, run)| {
                 let scope = Scope::Within(slice::from_ref(run));

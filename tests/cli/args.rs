@@ -8,8 +8,18 @@ use toml::Table;
 
 use crate::{Outcome, command, run};
 
-const COMMANDS: [&str; 8] =
-    ["score", "edit", "train", "eval perplexity", "revert", "inspect", "tokenize", "info"];
+const COMMANDS: [&str; 10] = [
+    "score",
+    "edit",
+    "train",
+    "eval perplexity",
+    "eval choices",
+    "eval lambada",
+    "revert",
+    "inspect",
+    "tokenize",
+    "info",
+];
 
 fn toedit(args: &[&str]) -> Outcome {
     run(command(args), b"")

@@ -21,6 +21,7 @@ mod resume;
 mod revert;
 mod rules;
 mod score;
+mod sets;
 mod sft;
 mod signals;
 mod tokenize;

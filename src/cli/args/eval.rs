@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::shared::{
-    BosArg, CommitArgs, CommonArgs, InputArgs, Missing, ModelArgs, OnErrorArg, OutputArgs, RunArgs, WindowArgs,
+    BosArg, CommitArgs, CommonArgs, InputArgs, Missing, ModelArgs, OnErrorArg, OutputArgs, RunArgs,
+    WindowArgs,
 };
 use super::values::{at_least, between};
 use crate::data::{DEFAULT_MAX_DOCUMENT_BYTES, ReadOptions};

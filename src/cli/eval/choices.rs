@@ -82,7 +82,8 @@ impl Choices {
     }
 
     fn prediction_norm(&self, likelihoods: &[Likelihood]) -> usize {
-        let per_character = |(likelihood, characters): (&Likelihood, &usize)| likelihood.log / *characters as f64;
+        let per_character =
+            |(likelihood, characters): (&Likelihood, &usize)| likelihood.log / *characters as f64;
         first_largest(likelihoods.iter().zip(&self.characters).map(per_character))
     }
 }

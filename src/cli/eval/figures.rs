@@ -115,7 +115,8 @@ impl<'a> Table<'a> {
 
     fn figures(&self, row: &Row) -> Map<String, Value> {
         let counts = [("items", row.means[0].count()), ("cut", row.cut)];
-        let mut json: Map<_, _> = counts.map(|(name, count)| (name.to_owned(), json!(count))).into_iter().collect();
+        let mut json: Map<_, _> =
+            counts.map(|(name, count)| (name.to_owned(), json!(count))).into_iter().collect();
         for (figure, mean) in self.figures.iter().zip(&row.means) {
             let [value, error] = figure.values(mean);
             json.insert(figure.name.to_owned(), json!(value));

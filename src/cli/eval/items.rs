@@ -67,7 +67,8 @@ impl Reader<'_> {
         let context = document.text().ok_or_else(missing)?;
         let before = self.composer.context(true);
         let given = self.composer.encode(document, context)?.len();
-        let (mut all, mut item) = (Vec::new(), Item { continuations: Vec::new(), cut: 0, tokens: given, test });
+        let (mut all, mut item) =
+            (Vec::new(), Item { continuations: Vec::new(), cut: 0, tokens: given, test });
         for (name, text) in continuations {
             let ids = self.composer.encode(document, &format!("{context}{text}"))?;
             let own = ids.len().saturating_sub(given);

@@ -8,6 +8,7 @@
 
 use serde::Serialize;
 
+use crate::Result;
 use crate::cli::args::{OnErrorArg, PerplexityArgs, WindowArgs};
 use crate::cli::pipeline::{Entry, Job, MAX_DOCUMENTS, Pipeline};
 use crate::cli::progress::{Mode, Progress};
@@ -15,7 +16,6 @@ use crate::cli::score::Totals;
 use crate::cli::session::{Session, SessionCard};
 use crate::cli::signals::Interrupt;
 use crate::cli::summary::{self, DocumentCounts, Tally, Timing};
-use crate::Result;
 use crate::compose::{ComposeConfig, Layout};
 use crate::data::{Document, Documents, Inputs};
 use crate::model::{Config, folder};
