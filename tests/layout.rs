@@ -149,3 +149,23 @@ fn nothing_is_left_over() {
         }
     }
 }
+
+/// What the table of promises names is tested under that name.
+#[test]
+fn promises_name_their_tests() {
+    let tests: Vec<String> = sources("tests").into_iter().map(|(_, text)| text).collect();
+    let words = tests.iter().flat_map(|text| text.split_whitespace()).collect::<Vec<_>>().join(" ");
+    let table = std::fs::read_to_string(root().join("docs/reliability.md")).unwrap();
+    let rows = table.lines().filter(|line| line.starts_with("| ")).skip(1);
+    let named = |row: &str| -> Vec<String> {
+        let last = row.trim_end_matches(['|', ' ']).rsplit_once('|').unwrap().1;
+        last.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    };
+    for row in rows {
+        let names = named(row);
+        assert!(!names.is_empty(), "{row}");
+        for name in names {
+            assert!(words.contains(&format!("#[test] fn {name}(")), "{name}");
+        }
+    }
+}

@@ -19,6 +19,7 @@
 //! # Ok::<(), toedit::Error>(())
 //! ```
 
+mod carried;
 mod compress;
 mod current;
 mod digest;
@@ -27,16 +28,21 @@ mod format;
 mod frames;
 mod journal;
 mod jsonl;
+mod lines;
 mod manifest;
 pub mod messages;
 mod names;
 mod output;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod partial;
 mod patch;
+mod plain_lines;
 mod reader;
 mod refused;
 mod resume;
 mod settings;
+mod shard;
 mod sink;
 mod source;
 #[doc(hidden)]
@@ -44,6 +50,7 @@ pub mod storage;
 pub mod tokens;
 mod writer;
 
+pub use carried::Carried;
 pub use compress::{Encoder, Reader};
 pub use digest::Digest;
 pub use document::{Content, Document, stream_key};
@@ -54,14 +61,16 @@ pub use messages::{Message, MessageEdits};
 pub use names::{manifest_path, output_of_journal, rejects_path};
 pub use output::{Outputs, Payload};
 pub use patch::{Member, Patch, TextEdit, splice};
+pub use plain_lines::{Line, Lines};
 pub use reader::{DEFAULT_MAX_DOCUMENT_BYTES, Documents, ReadOptions, ReadPlan};
 pub use refused::{Arrival, Mark, Refused};
 pub use settings::Settings;
 pub(crate) use settings::difference;
 #[cfg(feature = "cli")]
 pub(crate) use settings::{MAX_DOCUMENT_BYTES, ON_ERROR};
+pub use shard::Shard;
 pub use sink::{STANDARD_OUTPUT, Sink};
 #[cfg(feature = "cli")]
 pub(crate) use source::is_dash;
 pub use source::{InputFile, Inputs, Progress};
-pub use writer::{Begin, Counts, OutputWriter, WriteConfig, Written};
+pub use writer::{Begin, Counts, OutputColumns, OutputWriter, WriteConfig, Written};

@@ -8,7 +8,7 @@ use toml::Table;
 
 use crate::{Outcome, command, run};
 
-const COMMANDS: [&str; 10] = [
+const COMMANDS: [&str; 15] = [
     "score",
     "edit",
     "train",
@@ -18,6 +18,11 @@ const COMMANDS: [&str; 10] = [
     "revert",
     "inspect",
     "tokenize",
+    "select dsir",
+    "select perplexity",
+    "analyze",
+    "mix",
+    "theory",
     "info",
 ];
 

@@ -192,20 +192,3 @@ fn revert_reads_records_of_any_length() {
     place.run("revert edited.jsonl.gz --output back.jsonl").done();
     assert!(place.read("back.jsonl") == line(""));
 }
-
-/// Half a gigabyte in records that have next to no tokens.
-#[test]
-fn memory_does_not_grow_with_what_is_carried_through() {
-    let place = Place::new();
-    let line = format!("{{\"x\":\"{}\",\"input_ids\":[1,2]}}\n", "x".repeat(1 << 20));
-    place.put("in.jsonl.gz", gzip(line.as_bytes()).repeat(512));
-    for command in ["score", "edit"] {
-        let words = format!("{command} --model tiny --input in.jsonl.gz --output {command}.jsonl.gz");
-        place.run(&format!("{words} --threads 1 --summary {command}.json")).done();
-        let summary = place.json(&format!("{command}.json"));
-        assert_eq!(summary["documents"], 512);
-        // Null where the system does not say.
-        let peak = summary["peak_memory_bytes"].as_u64().unwrap_or(0);
-        assert!(peak < 256 << 20, "{command}: {peak} bytes");
-    }
-}

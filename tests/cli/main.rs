@@ -1,6 +1,7 @@
 //! The command, run as its users run it: the binary, files in, files out, exit status.
 #![cfg(feature = "cli")]
 
+mod analyze;
 mod args;
 mod cache;
 #[path = "../common/mod.rs"]
@@ -9,21 +10,30 @@ mod devices;
 mod edit;
 mod eval;
 mod formats;
+mod generate;
 mod generations;
 mod info;
 mod inputs;
 mod inspect;
+mod memory;
+mod mix;
 mod models;
 mod outputs;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod provenance;
 mod rejects;
 mod resume;
 mod revert;
 mod rules;
 mod score;
+mod select;
 mod sets;
 mod sft;
+mod shards;
 mod signals;
+mod slurm;
+mod theory;
 mod tokenize;
 mod train;
 mod verify;
@@ -225,6 +235,14 @@ impl Place {
 
     fn run_with(&self, words: &str, stdin: &[u8]) -> Outcome {
         run(self.command(words), stdin)
+    }
+
+    /// The same in a shell that has run `limits` before.
+    fn run_under(&self, limits: &str, words: &str) -> Outcome {
+        let mut command = Command::new("bash");
+        let line = format!("{limits}; exec {} {words}", env!("CARGO_BIN_EXE_toedit"));
+        command.args(["-c", &line]).current_dir(self.folder.path());
+        run(command, b"")
     }
 
     /// `toedit score` with the model.

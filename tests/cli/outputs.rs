@@ -314,13 +314,8 @@ fn a_full_disk_is_an_error() {
 #[test]
 fn an_output_that_cannot_be_finished_does_not_get_its_name() {
     let place = Place::new();
-    let line = format!(
-        "ulimit -f 8; trap '' XFSZ; exec {} score --model tiny --input sample.jsonl --output out.jsonl --per-token",
-        env!("CARGO_BIN_EXE_toedit")
-    );
-    let mut command = Command::new("bash");
-    command.args(["-c", &line]).current_dir(place.path(""));
-    run(command, b"").fails(&["out.jsonl", "File too large"]);
+    let words = "score --model tiny --input sample.jsonl --output out.jsonl --per-token";
+    place.run_under("ulimit -f 8; trap '' XFSZ", words).fails(&["out.jsonl", "File too large"]);
     let kinds = ["journal", "partial"].map(|kind| ("out.jsonl".to_owned(), kind.to_owned()));
     assert_eq!(place.unfinished(), kinds);
     // The next run begins afresh.

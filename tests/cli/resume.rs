@@ -376,12 +376,9 @@ fn surroundings_do_not_matter() {
         outcomes.push((name, run(command, b"")));
         assert!(place.bytes("out.jsonl.gz") == place.bytes("whole.jsonl.gz"), "{name}");
     }
-    let program = env!("CARGO_BIN_EXE_toedit");
     for limits in ["umask 077", "ulimit -n 16"] {
         let words = "edit --model tiny --input in.jsonl --output out.jsonl.gz --overwrite";
-        let mut command = Command::new("bash");
-        command.args(["-c", &format!("{limits}; exec {program} {words}")]).current_dir(place.path(""));
-        outcomes.push((limits, run(command, b"")));
+        outcomes.push((limits, place.run_under(limits, words)));
         assert!(place.bytes("out.jsonl.gz") == place.bytes("whole.jsonl.gz"), "{limits}");
     }
     for (name, outcome) in outcomes {
