@@ -40,8 +40,8 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::data::STANDARD_OUTPUT;
 use crate::{Error, Result};
 use args::{
-    AnalyzeArgs, CommonArgs, EditArgs, EvalArgs, GenerateArgs, InfoArgs, InspectArgs, LogFormat,
-    MixArgs, RevertArgs, ScoreArgs, SelectArgs, SelectRule, TheoryArgs, TokenizeArgs, TrainArgs, VerifyArgs,
+    AnalyzeArgs, CommonArgs, EditArgs, EvalArgs, GenerateArgs, InfoArgs, InspectArgs, LogFormat, MixArgs,
+    RevertArgs, ScoreArgs, SelectArgs, SelectRule, TheoryArgs, TokenizeArgs, TrainArgs, VerifyArgs,
 };
 use completions::CompletionsArgs;
 

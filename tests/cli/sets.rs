@@ -343,14 +343,23 @@ fn bad_items_are_named_by_file_and_line() {
 fn bad_items_are_set_aside_or_passed_over() {
     let place = Place::with_input(&format!("{}{{\"context\":\"a\"}}\n", questions()));
     let figures = place.set_figures("choices --input sample.jsonl --on-error skip --output none.jsonl", 3);
-    assert_eq!((&figures["acc"], &figures["acc_stderr"], &figures["items"]), (&json!(null), &json!(null), &json!(0)));
+    assert_eq!(
+        (&figures["acc"], &figures["acc_stderr"], &figures["items"]),
+        (&json!(null), &json!(null), &json!(0))
+    );
     let figures = place.set_figures("choices --input in.jsonl --on-error skip --output out.jsonl", 3);
     assert_eq!((&figures["items"], &figures["set_aside"]), (&json!(5), &json!(1)));
     let skipped = place.records("out.jsonl");
     let figures = place.set_figures("choices --input in.jsonl --on-error pass --output passed.jsonl", 3);
-    assert_eq!((&figures["items"], &figures["set_aside"], &figures["documents"]), (&json!(5), &json!(0), &json!(6)));
+    assert_eq!(
+        (&figures["items"], &figures["set_aside"], &figures["documents"]),
+        (&json!(5), &json!(0), &json!(6))
+    );
     let mut passed = place.records("passed.jsonl");
-    assert_eq!(passed.pop().unwrap(), json!({"index": 5, "error": "field `choices` not found, expected an array of strings"}));
+    assert_eq!(
+        passed.pop().unwrap(),
+        json!({"index": 5, "error": "field `choices` not found, expected an array of strings"})
+    );
     assert_eq!(passed, skipped);
 }
 
