@@ -1,5 +1,6 @@
 //! A document: its content, where it came from, and how it is written back.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -136,11 +137,14 @@ impl Document {
     ///
     /// # Errors
     /// [`Error::Record`] if there are two.
-    pub fn member(&self, name: &str) -> Result<Option<&str>> {
-        match &self.origin {
-            Origin::Json(record) => record.member(name).map_err(|reason| self.error(reason)),
+    pub fn member(&self, name: &str) -> Result<Option<Cow<'_, str>>> {
+        let member = match &self.origin {
+            Origin::Json(record) => record.member(name).map(|raw| raw.map(Cow::Borrowed)),
+            #[cfg(feature = "parquet")]
+            Origin::Row(row) => row.member(name).map(|raw| raw.map(Cow::Owned)),
             Origin::Text(_) => Ok(None),
-        }
+        };
+        member.map_err(|reason| self.error(reason))
     }
 
     /// The prompt under `prompt_field` and the document's text behind it, as one, and the text's range in it.

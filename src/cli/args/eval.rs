@@ -119,7 +119,7 @@ pub struct SetArgs {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Input")]
 pub struct ItemArgs {
-    /// JSON lines (plain, gzip or zstd), folders of them, or `-`: a set each
+    /// JSON lines (plain, gzip or zstd), Parquet, folders of them, or `-`: a set each
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub input: Vec<PathBuf>,
     /// The longest line that is read, in bytes after decompression
@@ -130,7 +130,8 @@ pub struct ItemArgs {
 impl ItemArgs {
     /// How items are read: the context is their text.
     pub fn read_options(&self) -> ReadOptions {
-        ReadOptions { text_field: "context".to_owned(), max_document_bytes: self.max_document_bytes }
+        let max_document_bytes = self.max_document_bytes;
+        ReadOptions { text_field: "context".to_owned(), max_document_bytes, ..ReadOptions::default() }
     }
 }
 

@@ -98,5 +98,5 @@ impl Reader<'_> {
 pub fn field<T: DeserializeOwned>(document: &Document, name: &str, what: &str) -> Result<T> {
     let missing = || document.error(format!("field `{name}` not found, expected {what}"));
     let raw = document.member(name)?.ok_or_else(missing)?;
-    serde_json::from_str(raw).map_err(|_| document.error(format!("field `{name}`: expected {what}")))
+    serde_json::from_str(&raw).map_err(|_| document.error(format!("field `{name}`: expected {what}")))
 }
