@@ -10,6 +10,7 @@ pub mod data;
 pub mod device;
 pub mod edit;
 mod error;
+pub mod evaluate;
 pub mod generate;
 mod map;
 pub mod mix;

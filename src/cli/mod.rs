@@ -40,8 +40,8 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::data::STANDARD_OUTPUT;
 use crate::{Error, Result};
 use args::{
-    AnalyzeArgs, CommonArgs, EditArgs, EvalArgs, GenerateArgs, InfoArgs, InspectArgs, LogFormat, Measure,
-    MixArgs, RevertArgs, ScoreArgs, SelectArgs, SelectRule, TheoryArgs, TokenizeArgs, TrainArgs, VerifyArgs,
+    AnalyzeArgs, CommonArgs, EditArgs, EvalArgs, GenerateArgs, InfoArgs, InspectArgs, LogFormat, MixArgs,
+    RevertArgs, ScoreArgs, SelectArgs, SelectRule, TheoryArgs, TokenizeArgs, TrainArgs, VerifyArgs,
 };
 use completions::CompletionsArgs;
 
@@ -96,7 +96,7 @@ impl Command {
             Self::Edit(args) => Some(&args.common),
             Self::Generate(args) => Some(&args.common),
             Self::Train(args) => Some(&args.common),
-            Self::Eval(EvalArgs { measure: Measure::Perplexity(args) }) => Some(&args.common),
+            Self::Eval(args) => Some(args.measure.common()),
             Self::Verify(args) => Some(&args.common),
             Self::Revert(args) => Some(&args.common),
             Self::Inspect(args) => Some(&args.common),

@@ -8,11 +8,13 @@ use toml::Table;
 
 use crate::{Outcome, command, run};
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 15] = [
     "score",
     "edit",
     "train",
     "eval perplexity",
+    "eval choices",
+    "eval lambada",
     "revert",
     "inspect",
     "tokenize",

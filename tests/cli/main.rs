@@ -28,6 +28,7 @@ mod revert;
 mod rules;
 mod score;
 mod select;
+mod sets;
 mod sft;
 mod shards;
 mod signals;

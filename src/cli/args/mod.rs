@@ -22,7 +22,7 @@ mod verify;
 
 pub use analyze::AnalyzeArgs;
 pub use edit::{EditArgs, EmitArg, RuleArgs, SamplerArg, SamplerArgs, StrategyArg};
-pub use eval::{EvalArgs, Measure, PerplexityArgs};
+pub use eval::{EvalArgs, Measure, PerplexityArgs, SetArgs};
 pub use generate::{GenerateArgs, TextFormArg};
 pub use info::InfoArgs;
 pub use inspect::{ColorArg, InspectArgs};

@@ -7,6 +7,7 @@ use std::thread::available_parallelism;
 use clap::{Args, ValueEnum};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use super::eval::ItemArgs;
 use super::values::{DeviceArg, DtypeArg, at_least, between};
 use crate::compose::Bos;
 use crate::data::{
@@ -265,6 +266,7 @@ const MODEL: &str = "--model M (a model's folder, or its id in the local Hugging
 const INPUT: &str = "--input PATH (JSON lines or text files, or folders of them)";
 const PROMPTS: &str =
     "--prompt TEXT, --input PATH (JSON lines or text files, or folders of them) or --documents N";
+const ITEMS: &str = "--input PATH (JSON lines, or folders of them)";
 const OUTPUT: &str = "--output PATH (or `-` for standard output)";
 
 /// Collects what a command needs and was not given. Checked here rather than by the parser, since a configuration file may give it.
@@ -286,6 +288,10 @@ impl Missing {
 
     pub fn prompts(self, args: &InputArgs) -> Self {
         self.unless(!args.input.is_empty(), PROMPTS)
+    }
+
+    pub fn items(self, args: &ItemArgs) -> Self {
+        self.unless(!args.input.is_empty(), ITEMS)
     }
 
     pub fn output(self, args: &OutputArgs) -> Self {
