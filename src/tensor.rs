@@ -123,7 +123,7 @@ impl<E: Element> Matrix<E> {
                 read(range, rows)?;
                 let rounded = &mut rounded[..rows.len()];
                 round(rows, rounded);
-                pack_panel(rounded, k, k, panel);
+                pack_panel(rounded, k, k, 0, panel);
                 Ok(())
             },
         )?;
@@ -179,12 +179,12 @@ pub(crate) fn round<E: Element>(values: &[f32], out: &mut [E]) {
     );
 }
 
-/// Interleaves up to [`PANEL`] rows of `k` values, `stride` apart, as the columns of a panel. What lies past the rows and
-/// past k keeps its zeros.
-pub(crate) fn pack_panel<E: Element>(rows: &[E], stride: usize, k: usize, panel: &mut [E]) {
+/// Interleaves rows of `k` values, `stride` apart, as the columns `first..` of a panel. What lies past the rows and past k
+/// stays as it is.
+pub(crate) fn pack_panel<E: Element>(rows: &[E], stride: usize, k: usize, first: usize, panel: &mut [E]) {
     for (group, panel) in panel.chunks_exact_mut(PANEL * E::GROUP).take(k.div_ceil(E::GROUP)).enumerate() {
         let inputs = group * E::GROUP..k.min((group + 1) * E::GROUP);
-        for (row, column) in rows.chunks(stride).zip(panel.chunks_exact_mut(E::GROUP)) {
+        for (row, column) in rows.chunks(stride).zip(panel.chunks_exact_mut(E::GROUP).skip(first)) {
             column[..inputs.len()].copy_from_slice(&row[inputs.clone()]);
         }
     }

@@ -34,7 +34,7 @@ fn bench_type<E: Element>(criterion: &mut Criterion, tokens: usize) {
     let mut forward = |q: &mut [E]| {
         let blocks_of_rows = rows.chunks(PANEL * 2 * ATTENTION.kv_len());
         for (rows, block) in blocks_of_rows.zip(blocks.chunks_exact_mut(ATTENTION.block_len())) {
-            ATTENTION.pack(rows, block);
+            ATTENTION.pack(rows, 0, block);
         }
         for (index, q) in q.chunks_mut(QUERIES * ATTENTION.q_len()).enumerate() {
             ATTENTION.forward(q, index * QUERIES, &blocks, &mut scratch);

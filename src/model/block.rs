@@ -35,9 +35,9 @@ pub(super) struct Scratch<E> {
     wide: Vec<E>,
     /// Outputs of a product, `[rows, max(Q + 2K, C)]` padded to panels.
     output: Vec<f32>,
-    gate: Vec<f32>,
-    up: Vec<f32>,
-    attention: attention::Scratch<E>,
+    pub gate: Vec<f32>,
+    pub up: Vec<f32>,
+    pub attention: attention::Scratch<E>,
 }
 
 impl<E: Element> Scratch<E> {
@@ -76,35 +76,49 @@ impl Shape<'_> {
         (q, kv): (&mut [E], &mut [E]),
         scratch: &mut Scratch<E>,
     ) {
-        let (q_len, kv_len) = (self.attention.q_len(), self.attention.kv_len());
+        let (q_len, kv_len) = (self.attention.q_len(), 2 * self.attention.kv_len());
         let Scratch { input, output, .. } = scratch;
-        if self.config.norm_after {
-            convert(x, self.config.hidden_size, input);
-        } else {
-            self.normalise(&layer.attention_norm, x, input);
-        }
+        self.input(&layer.attention_norm, x, input);
         let width = linear(&layer.qkv, input, positions.len(), output);
-        let heads = q.chunks_exact_mut(q_len).zip(kv.chunks_exact_mut(2 * kv_len));
-        for ((row, position), (q, kv)) in output.chunks_mut(width).zip(positions).zip(heads) {
-            let row = &mut row[..q_len + 2 * kv_len];
-            if let Some(limit) = self.config.clip_qkv {
-                row.iter_mut().for_each(|x| *x = x.clamp(-limit, limit));
-            }
-            let (queries, keys) = row[..q_len + kv_len].split_at_mut(q_len);
-            self.normalise_heads(layer.q_norm.as_deref(), queries);
-            self.normalise_heads(layer.k_norm.as_deref(), keys);
-            if let Some(rotary) = rotary {
-                rotary.apply(&mut row[..q_len + kv_len], self.attention.head_dim, *position as usize);
-            }
-            let (queries, keys_and_values) = row.split_at(q_len);
-            round(queries, q);
-            round(keys_and_values, kv);
+        let heads = q.chunks_exact_mut(q_len).zip(kv.chunks_exact_mut(kv_len));
+        for ((row, position), heads) in output.chunks_mut(width).zip(positions).zip(heads) {
+            self.prepare(layer, row, (*position, rotary), heads);
         }
     }
 
-    fn normalise<E: Element>(&self, norm: &weights::Norm, x: &[f32], out: &mut [E]) {
+    /// What the first products of the attention or the MLP read: rows of the residual stream, normalised where norms come
+    /// before.
+    pub(super) fn input<E: Element>(&self, norm: &weights::Norm, x: &[f32], out: &mut [E]) {
         let d = self.config.hidden_size;
-        self.norm(norm).forward(x, d, out, stride::<E>(d));
+        if self.config.norm_after {
+            convert(x, d, out);
+        } else {
+            self.norm(norm).forward(x, d, out, stride::<E>(d));
+        }
+    }
+
+    /// Makes queries and a row of keys and values of one row's product: clamped, normalised, rotated, rounded.
+    pub(super) fn prepare<E: Element>(
+        &self,
+        layer: &Layer<E>,
+        row: &mut [f32],
+        (position, rotary): (u32, Option<&Rotary>),
+        (q, kv): (&mut [E], &mut [E]),
+    ) {
+        let (q_len, kv_len) = (self.attention.q_len(), self.attention.kv_len());
+        let row = &mut row[..q_len + 2 * kv_len];
+        if let Some(limit) = self.config.clip_qkv {
+            row.iter_mut().for_each(|x| *x = x.clamp(-limit, limit));
+        }
+        let (queries, keys) = row[..q_len + kv_len].split_at_mut(q_len);
+        self.normalise_heads(layer.q_norm.as_deref(), queries);
+        self.normalise_heads(layer.k_norm.as_deref(), keys);
+        if let Some(rotary) = rotary {
+            rotary.apply(&mut row[..q_len + kv_len], self.attention.head_dim, position as usize);
+        }
+        let (queries, keys_and_values) = row.split_at(q_len);
+        round(queries, q);
+        round(keys_and_values, kv);
     }
 
     /// Norms of queries or keys: over each head (Qwen3) or over all of them (OLMo-2).
@@ -143,21 +157,19 @@ impl Shape<'_> {
     ) {
         let rows = x.len() / self.config.hidden_size;
         if self.config.parallel_residual {
-            self.normalise(&layer.mlp_norm, x, &mut scratch.input);
+            self.input(&layer.mlp_norm, x, &mut scratch.input);
         }
         let width = linear(&layer.output, heads, rows, &mut scratch.output);
         self.add(&layer.attention_norm, &mut scratch.output, width, x);
-        if self.config.norm_after {
-            convert(x, self.config.hidden_size, &mut scratch.input);
-        } else if !self.config.parallel_residual {
-            self.normalise(&layer.mlp_norm, x, &mut scratch.input);
+        if !self.config.parallel_residual {
+            self.input(&layer.mlp_norm, x, &mut scratch.input);
         }
         let width = self.mlp(layer, rows, scratch);
         self.add(&layer.mlp_norm, &mut scratch.output, width, x);
     }
 
     /// `x += output`, normalised first where norms come after.
-    fn add(&self, norm: &weights::Norm, output: &mut [f32], width: usize, x: &mut [f32]) {
+    pub(super) fn add(&self, norm: &weights::Norm, output: &mut [f32], width: usize, x: &mut [f32]) {
         let d = self.config.hidden_size;
         let output = &mut output[..x.len() / d * width];
         if self.config.norm_after {
@@ -179,17 +191,20 @@ impl Shape<'_> {
             }
             columns_of(&layer.up, input, rows, first..first + columns, up);
             for row in 0..rows {
-                let up = &up[row * WIDE..][..columns];
+                let gate = layer.gate.as_ref().map(|_| &gate[row * WIDE..][..columns]);
                 let out = &mut wide[row * wide_stride + first..][..columns];
-                match layer.gate {
-                    Some(_) => {
-                        activate(self.config.activation, &gate[row * WIDE..][..columns], Some(up), out)
-                    }
-                    None => activate(self.config.activation, up, None, out),
-                }
+                self.activate(gate, &up[row * WIDE..][..columns], out);
             }
         }
         linear(&layer.down, wide, rows, output)
+    }
+
+    /// `act(gate) · up`, or `act(up)` where there is no gate.
+    pub(super) fn activate<E: Element>(&self, gate: Option<&[f32]>, up: &[f32], out: &mut [E]) {
+        match gate {
+            Some(gate) => activate(self.config.activation, gate, Some(up), out),
+            None => activate(self.config.activation, up, None, out),
+        }
     }
 }
 
@@ -224,7 +239,7 @@ fn columns_of<E: Element>(
     add_bias(linear, columns, &mut out[..rows * WIDE], WIDE);
 }
 
-fn add_bias<E: Element>(linear: &Linear<E>, columns: Range<usize>, out: &mut [f32], width: usize) {
+pub(super) fn add_bias<E: Element>(linear: &Linear<E>, columns: Range<usize>, out: &mut [f32], width: usize) {
     if let Some(bias) = &linear.bias {
         for out in out.chunks_exact_mut(width) {
             add_rows(out, once(&bias[columns.clone()]));

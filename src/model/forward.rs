@@ -1,14 +1,17 @@
 //! The forward pass over a pack of documents: ids in, the rows that the head needs out.
 //!
-//! Rows are cut into blocks, and threads take blocks. A layer is three parallel steps, since attention reads what other
-//! blocks wrote: queries, keys and values; packing keys and values; attention and everything after it. Work memory is
-//! planned from the budget, once; a pack only uses it.
+//! A document of a pack is a text of its own, or goes on where a [`Cache`] holds what came before. Rows are cut into
+//! blocks, and threads take blocks; where there are few rows, threads share out columns instead ([`super::columns`]). A
+//! layer is three parallel steps, since attention reads what other blocks wrote: queries, keys and values; packing keys
+//! and values; attention and everything after it. Work memory is planned from the budget, once; a pack only uses it.
 
 use std::sync::Mutex;
 
 use rayon::prelude::*;
 
 use super::block::{Scratch, Shape, stride};
+use super::cache::Cache;
+use super::columns::{self, Columns};
 use super::config::Config;
 use super::weights::Weights;
 use crate::ops::attention::Attention;
@@ -34,18 +37,59 @@ pub struct Pack {
 }
 
 impl Pack {
-    /// Blocks of keys before each document: every document starts a new one.
-    fn key_blocks(&self) -> Vec<usize> {
-        let mut blocks = vec![0];
-        for (document, ends) in self.cu_seqlens.windows(2).enumerate() {
-            blocks.push(blocks[document] + (ends[1] - ends[0]).div_ceil(PANEL));
-        }
-        blocks
+    /// Each document begins anew, in the blocks of keys behind those of the one before.
+    fn places(&self) -> Vec<Place> {
+        let mut block = 0;
+        let place = |ends: &[usize]| {
+            let place = Place { past: 0, block };
+            block += (ends[1] - ends[0]).div_ceil(PANEL);
+            place
+        };
+        self.cu_seqlens.windows(2).map(place).collect()
     }
 
     /// The position of each token in its document.
     pub(super) fn positions(&self) -> Vec<u32> {
         self.cu_seqlens.windows(2).flat_map(|ends| 0..(ends[1] - ends[0]) as u32).collect()
+    }
+}
+
+/// Where a document of a pack goes on.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    /// Its tokens before those of the pack.
+    pub past: usize,
+    /// Its first block of keys.
+    pub block: usize,
+}
+
+/// Positions of rows, and how heads are rotated by them.
+pub(super) type Rotated<'a> = (&'a [u32], Option<&'a Rotary>);
+
+/// Packed keys and values of a layer, and whose they are.
+pub(super) struct Keys<'a, E> {
+    cu_seqlens: &'a [usize],
+    places: &'a [Place],
+    blocks: &'a [E],
+    block_len: usize,
+    pub threads: &'a [Mutex<Scratch<E>>],
+}
+
+impl<'a, E> Keys<'a, E> {
+    /// The keys of a document of the pack.
+    fn of_document(&self, document: usize) -> &'a [E] {
+        &self.blocks[self.places[document].block * self.block_len..]
+    }
+
+    /// The document that a row of the pack belongs to.
+    fn document(&self, row: usize) -> usize {
+        self.cu_seqlens.partition_point(|first| *first <= row) - 1
+    }
+
+    /// A row's position in its document, and the document's keys.
+    pub fn of_row(&self, row: usize) -> (usize, &'a [E]) {
+        let document = self.document(row);
+        (self.places[document].past + row - self.cu_seqlens[document], self.of_document(document))
     }
 }
 
@@ -57,14 +101,14 @@ pub struct Workspace<E> {
     q: Buffer<E>,
     /// Keys and values `[T, 2K]`.
     kv: Buffer<E>,
-    /// The same packed for attention.
+    /// The same of a layer packed for attention, where no cache takes them.
     blocks: Buffer<E>,
     /// The rows that the head needs, last norm applied.
     hidden: Buffer<E>,
     threads: Vec<Mutex<Scratch<E>>>,
+    columns: Columns<E>,
     rotary: Option<Rotary>,
     tokens: usize,
-    key_blocks: usize,
 }
 
 impl<E: Element> Workspace<E> {
@@ -104,18 +148,18 @@ impl<E: Element> Transformer<E> {
 
     /// Memory for packs of up to `tokens` tokens in documents of up to `max_length`, on the current thread pool.
     pub fn workspace(&self, tokens: usize, max_length: usize) -> Workspace<E> {
-        let key_blocks = Self::key_block_budget(tokens);
         let scratch = || Mutex::new(Scratch::new(&self.shape(), BLOCK, max_length));
         Workspace {
             x: Buffer::zeroed(tokens * self.config.hidden_size),
             q: Buffer::zeroed(tokens * self.attention.q_len()),
             kv: Buffer::zeroed(tokens * 2 * self.attention.kv_len()),
-            blocks: Buffer::zeroed(key_blocks * self.attention.block_len()),
+            // Pages are touched only when written: with a cache, never.
+            blocks: Buffer::zeroed(Self::key_block_budget(tokens) * self.attention.block_len()),
             hidden: Buffer::zeroed(tokens * stride::<E>(self.config.hidden_size)),
             threads: (0..rayon::current_num_threads()).map(|_| scratch()).collect(),
+            columns: Columns::new(&self.shape()),
             rotary: self.config.rope.as_ref().map(|rope| Rotary::new(rope, max_length)),
             tokens,
-            key_blocks,
         }
     }
 
@@ -129,17 +173,50 @@ impl<E: Element> Transformer<E> {
     /// # Panics
     /// If the pack exceeds the workspace, or an id the vocabulary.
     pub fn forward(&self, pack: &Pack, workspace: &mut Workspace<E>) {
-        let tokens = pack.ids.len();
-        let (key_blocks, positions) = (pack.key_blocks(), pack.positions());
-        assert!(tokens <= workspace.tokens && key_blocks[key_blocks.len() - 1] <= workspace.key_blocks);
-        self.embed(pack, &positions, &mut workspace.x);
-        let rows = block_rows(tokens);
-        for layer in 0..self.weights.layers.len() {
-            self.project(layer, &positions, rows, workspace);
-            self.pack(pack, &key_blocks, workspace);
-            self.finish(layer, pack, &key_blocks, rows, workspace);
+        let mut blocks = [std::mem::replace(&mut workspace.blocks, Buffer::zeroed(0))];
+        self.run(pack, &pack.places(), &mut blocks, workspace);
+        [workspace.blocks] = blocks;
+    }
+
+    /// Runs `pack`, whose documents go on behind the sequences in `slots`, and adds their tokens to these. Slots ascend.
+    ///
+    /// # Panics
+    /// As [`Transformer::forward`]; if a sequence exceeds the cache or the workspace's longest document, or slots do not
+    /// ascend.
+    pub fn extend(&self, pack: &Pack, slots: &[usize], cache: &mut Cache<E>, workspace: &mut Workspace<E>) {
+        assert!(slots.is_sorted_by(|a, b| a < b) && slots.len() + 1 == pack.cu_seqlens.len());
+        let places = cache.places(slots);
+        for ((ends, place), slot) in pack.cu_seqlens.windows(2).zip(&places).zip(slots) {
+            let length = place.past + ends[1] - ends[0];
+            assert!(length <= cache.capacity(), "{length} tokens in slot {slot}");
         }
-        self.gather(pack, workspace);
+        self.run(pack, &places, &mut cache.layers, workspace);
+        pack.cu_seqlens
+            .windows(2)
+            .zip(slots)
+            .for_each(|(ends, slot)| cache.advance(*slot, ends[1] - ends[0]));
+    }
+
+    /// Runs `pack` with the keys of layer l in `blocks[l]`, or of each layer in turn in the only ones.
+    fn run(&self, pack: &Pack, places: &[Place], blocks: &mut [Buffer<E>], workspace: &mut Workspace<E>) {
+        let tokens = pack.ids.len();
+        assert!(tokens <= workspace.tokens, "{tokens} tokens, planned for {}", workspace.tokens);
+        let mut positions = pack.positions();
+        for (ends, place) in pack.cu_seqlens.windows(2).zip(places) {
+            positions[ends[0]..ends[1]].iter_mut().for_each(|position| *position += place.past as u32);
+        }
+        // From outside of the pool, every step would be a way in and out.
+        rayon::scope(|_| {
+            self.embed(pack, &positions, &mut workspace.x);
+            let rows = if tokens <= columns::ROWS { tokens } else { block_rows(tokens) };
+            for layer in 0..self.weights.layers.len() {
+                let blocks = &mut blocks[layer % blocks.len()];
+                self.project(layer, &positions, rows, workspace);
+                self.pack(pack, places, &workspace.kv, blocks);
+                self.finish(layer, (pack, places), rows, blocks, workspace);
+            }
+            self.gather(pack, workspace);
+        });
     }
 
     fn embed(&self, pack: &Pack, positions: &[u32], x: &mut [f32]) {
@@ -154,72 +231,73 @@ impl<E: Element> Transformer<E> {
     fn project(&self, layer: usize, positions: &[u32], rows: usize, workspace: &mut Workspace<E>) {
         let (d, q_len, kv_len) =
             (self.config.hidden_size, self.attention.q_len(), 2 * self.attention.kv_len());
-        let Workspace { x, q, kv, threads, rotary, .. } = workspace;
-        let rotary = rotary.as_ref();
-        let tokens = positions.len();
+        let Workspace { x, q, kv, threads, columns, rotary, .. } = workspace;
+        let (rotary, layer, tokens) = (rotary.as_ref(), &self.weights.layers[layer], positions.len());
+        if tokens <= columns::ROWS {
+            return columns.project(&self.shape(), layer, &x[..tokens * d], (positions, rotary), (q, kv));
+        }
         let outputs = q[..tokens * q_len].par_chunks_mut(rows * q_len).zip(kv.par_chunks_mut(rows * kv_len));
         let inputs = x[..tokens * d].par_chunks(rows * d).zip(positions.par_chunks(rows));
         inputs.zip(outputs).for_each(|((x, positions), (q, kv))| {
             let scratch = &mut *lock(threads);
-            let rotated = (positions, rotary);
-            self.shape().project(&self.weights.layers[layer], x, rotated, (q, kv), scratch);
+            self.shape().project(layer, x, (positions, rotary), (q, kv), scratch);
         });
     }
 
-    fn pack(&self, pack: &Pack, key_blocks: &[usize], workspace: &mut Workspace<E>) {
-        let kv_len = 2 * self.attention.kv_len();
-        let (block_len, used) = (self.attention.block_len(), key_blocks[key_blocks.len() - 1]);
-        let Workspace { kv, blocks, .. } = workspace;
-        let kv = &kv[..];
-        blocks[..used * block_len].par_chunks_exact_mut(block_len).enumerate().for_each(|(block, out)| {
-            let document = key_blocks.partition_point(|first| *first <= block) - 1;
-            let start = pack.cu_seqlens[document] + (block - key_blocks[document]) * PANEL;
-            let end = pack.cu_seqlens[document + 1].min(start + PANEL);
-            self.attention.pack(&kv[start * kv_len..end * kv_len], out);
-        });
+    /// Adds the pack's keys and values to the blocks of their documents, which lie in the order of the pack.
+    fn pack(&self, pack: &Pack, places: &[Place], kv: &[E], mut blocks: &mut [E]) {
+        let (kv_len, block_len) = (2 * self.attention.kv_len(), self.attention.block_len());
+        let (mut parts, mut done) = (Vec::new(), 0);
+        for (ends, place) in pack.cu_seqlens.windows(2).zip(places) {
+            let (mut row, mut position) = (ends[0], place.past);
+            while row < ends[1] {
+                let end = ends[1].min(row + PANEL - position % PANEL);
+                let index = place.block + position / PANEL;
+                let (block, rest) = blocks[(index - done) * block_len..].split_at_mut(block_len);
+                parts.push((&kv[row * kv_len..end * kv_len], position % PANEL, block));
+                (blocks, done) = (rest, index + 1);
+                (position, row) = (position + end - row, end);
+            }
+        }
+        parts.into_par_iter().for_each(|(rows, first, block)| self.attention.pack(rows, first, block));
     }
 
     fn finish(
         &self,
         layer: usize,
-        pack: &Pack,
-        key_blocks: &[usize],
+        (pack, places): (&Pack, &[Place]),
         rows: usize,
+        blocks: &[E],
         workspace: &mut Workspace<E>,
     ) {
         let (d, q_len, tokens) = (self.config.hidden_size, self.attention.q_len(), pack.ids.len());
-        let Workspace { x, q, blocks, threads, .. } = workspace;
-        let blocks = &blocks[..];
-        let parts = q[..tokens * q_len].par_chunks_mut(rows * q_len).zip(x.par_chunks_mut(rows * d));
+        let Workspace { x, q, threads, columns, .. } = workspace;
+        let (layer, q, x) = (&self.weights.layers[layer], &mut q[..tokens * q_len], &mut x[..tokens * d]);
+        let block_len = self.attention.block_len();
+        let keys = Keys { cu_seqlens: &pack.cu_seqlens, places, blocks, block_len, threads };
+        if tokens <= columns::ROWS {
+            return columns.finish(&self.shape(), layer, q, x, &keys);
+        }
+        let parts = q.par_chunks_mut(rows * q_len).zip(x.par_chunks_mut(rows * d));
         // The last rows of a long document attend to the most keys: start with them.
         parts.enumerate().rev().for_each(|(index, (q, x))| {
             let scratch = &mut *lock(threads);
-            let end = tokens.min((index + 1) * rows);
-            let x = &mut x[..(end - index * rows) * d];
-            self.attend(pack, key_blocks, (index * rows, q), blocks, scratch);
-            self.shape().finish(&self.weights.layers[layer], q, x, scratch);
+            self.attend(&keys, index * rows, q, scratch);
+            self.shape().finish(layer, q, x, scratch);
         });
     }
 
-    /// Attention of the rows from `start` on, document by document.
-    fn attend(
-        &self,
-        pack: &Pack,
-        key_blocks: &[usize],
-        (start, mut q): (usize, &mut [E]),
-        blocks: &[E],
-        scratch: &mut Scratch<E>,
-    ) {
+    /// Attention of the rows from `row` on, document by document.
+    fn attend(&self, keys: &Keys<E>, mut row: usize, mut q: &mut [E], scratch: &mut Scratch<E>) {
         let q_len = self.attention.q_len();
-        let mut row = start;
-        let mut document = pack.cu_seqlens.partition_point(|first| *first <= row) - 1;
         while !q.is_empty() {
-            let [first, last] = [pack.cu_seqlens[document], pack.cu_seqlens[document + 1]];
-            let rows = (last - row).min(q.len() / q_len);
+            let document = keys.document(row);
+            let [first, end] = [keys.cu_seqlens[document], keys.cu_seqlens[document + 1]];
+            let rows = (end - row).min(q.len() / q_len);
             let (head, tail) = q.split_at_mut(rows * q_len);
-            let keys = &blocks[key_blocks[document] * self.attention.block_len()..];
-            self.shape().attend(head, row - first..row - first + rows, keys, scratch);
-            (q, row, document) = (tail, row + rows, document + 1);
+            let position = keys.places[document].past + row - first;
+            self.shape().attend(head, position..position + rows, keys.of_document(document), scratch);
+            (q, row) = (tail, row + rows);
         }
     }
 
@@ -244,7 +322,7 @@ fn block_rows(tokens: usize) -> usize {
 }
 
 /// This thread's work memory; never contended, since a thread runs one block at a time.
-fn lock<T>(threads: &[Mutex<T>]) -> std::sync::MutexGuard<'_, T> {
+pub(super) fn lock<T>(threads: &[Mutex<T>]) -> std::sync::MutexGuard<'_, T> {
     let index = rayon::current_thread_index().unwrap_or(0) % threads.len();
     threads[index].lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

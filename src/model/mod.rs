@@ -1,9 +1,11 @@
 //! Models: configuration, checkpoint, weights and the forward pass.
 
 mod block;
+pub mod cache;
 // Parts that tests and benches take apart; a program needs `Model` and `Config`.
 #[doc(hidden)]
 pub mod checkpoint;
+mod columns;
 pub mod config;
 #[cfg(kernels)]
 pub(crate) mod device;
@@ -24,6 +26,8 @@ use std::path::{Path, PathBuf};
 
 use half::bf16;
 
+#[doc(hidden)]
+pub use cache::Cache;
 #[doc(hidden)]
 pub use checkpoint::Checkpoint;
 pub use config::Config;

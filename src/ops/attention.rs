@@ -87,18 +87,27 @@ impl Attention {
         self.kv_heads * self.head_len()
     }
 
-    /// Packs up to [`PANEL`] rows of keys and values (`2 · kv_len` values each, keys first) into a zero-filled block.
-    pub fn pack<E: Element>(&self, rows: &[E], block: &mut [E]) {
-        block.fill(E::from_f32(0.0));
+    /// Packs rows of keys and values (`2 · kv_len` values each, keys first) as keys `first..` of a block of [`PANEL`]. With
+    /// the first key a block begins anew: those past its rows are zeros.
+    pub fn pack<E: Element>(&self, rows: &[E], first: usize, block: &mut [E]) {
+        if first == 0 {
+            block.fill(E::from_f32(0.0));
+        }
         let stride = 2 * self.kv_len();
         for (head, block) in block.chunks_exact_mut(self.head_len()).enumerate() {
             let (keys, values) = block.split_at_mut(self.key_len());
-            let first = head * self.head_dim;
-            pack_panel(&rows[first..], stride, self.head_dim, keys);
-            for (at, row) in rows.chunks_exact(stride).enumerate() {
-                pack_value(at, &row[self.kv_len() + first..][..self.head_dim], values);
+            let column = head * self.head_dim;
+            pack_panel(&rows[column..], stride, self.head_dim, first, keys);
+            for (row, at) in rows.chunks_exact(stride).zip(first..) {
+                pack_value(at, &row[self.kv_len() + column..][..self.head_dim], values);
             }
         }
+    }
+
+    /// Makes keys `first..` of a block, and their values, zeros again.
+    pub fn clear<E: Element>(&self, first: usize, block: &mut [E]) {
+        let rows = vec![E::from_f32(0.0); (PANEL - first) * 2 * self.kv_len()];
+        self.pack(&rows, first, block);
     }
 
     /// Replaces the queries of rows `first..` of one document by the heads' outputs. `q` holds up to [`QUERIES`] rows,
@@ -110,18 +119,39 @@ impl Attention {
             let blocks = &blocks[head / (self.heads / self.kv_heads) * self.head_len()..];
             let queries = Rows { data: &q[head * self.head_dim..], stride: self.q_len(), rows };
             let values = self.values(&blocks[self.key_len()..], count);
-            let totals = self.attend(queries, first, self.keys(blocks, count), values, scratch);
+            let totals =
+                self.attend(queries, |row| first + row + 1, self.keys(blocks, count), values, scratch);
             let rows = q.chunks_exact_mut(self.q_len()).map(|row| &mut row[head * self.head_dim..]);
             self.write(rows, &totals, scratch);
         }
     }
 
-    /// Leaves the weighted sums of values in `scratch`, for up to [`QUERIES`] queries of a head from the document's row
-    /// `first` on, and returns what they are to be divided by.
+    /// [`Attention::forward`] of one row, number `row` of its document, for the query heads `q` that share the key head
+    /// `kv_head`: they read the keys together.
+    pub fn forward_row<E: Element>(
+        &self,
+        q: &mut [E],
+        row: usize,
+        kv_head: usize,
+        blocks: &[E],
+        scratch: &mut Scratch<E>,
+    ) {
+        let (d, count) = (self.head_dim, (row + 1).div_ceil(PANEL));
+        let blocks = &blocks[kv_head * self.head_len()..];
+        for q in q.chunks_mut(QUERIES * d) {
+            let queries = Rows { data: &*q, stride: d, rows: q.len() / d };
+            let values = self.values(&blocks[self.key_len()..], count);
+            let totals = self.attend(queries, |_| row + 1, self.keys(blocks, count), values, scratch);
+            self.write(q.chunks_exact_mut(d), &totals, scratch);
+        }
+    }
+
+    /// Leaves the weighted sums of values in `scratch`, for up to [`QUERIES`] queries of a head, query r over the first
+    /// `limit(r)` keys, and returns what they are to be divided by.
     fn attend<E: Element>(
         &self,
         queries: Rows<E>,
-        first: usize,
+        limit: impl Fn(usize) -> usize,
         keys: Panels<E>,
         values: Panels<E>,
         scratch: &mut Scratch<E>,
@@ -131,7 +161,7 @@ impl Attention {
         matmul(queries, keys, scores, count);
         let totals = vectorize(
             #[inline(always)]
-            || self.softmax(rows, first, count, scores, weights),
+            || self.softmax(rows, limit, count, scores, weights),
         );
         matmul(Rows { data: &weights[..], stride: count, rows }, values, output, wide);
         totals
@@ -174,13 +204,13 @@ impl Attention {
         }
     }
 
-    /// Turns scores into weights e^(s − max), zero past the diagonal, and returns their totals. The sum is that of
+    /// Turns scores into weights e^(s − max), zero past each row's limit, and returns their totals. The sum is that of
     /// the rounded weights, so that rounding them does not change their share.
     #[inline(always)]
     fn softmax<E: Element>(
         &self,
         rows: usize,
-        first: usize,
+        limit: impl Fn(usize) -> usize,
         keys: usize,
         scores: &mut [f32],
         weights: &mut [E],
@@ -188,7 +218,7 @@ impl Attention {
         let mut totals = [Total { max: 0.0, sum: 1.0 }; QUERIES];
         let lines = scores.chunks_exact_mut(keys).zip(weights.chunks_exact_mut(keys));
         for (row, ((scores, weights), total)) in lines.zip(&mut totals).take(rows).enumerate() {
-            let limit = first + row + 1;
+            let limit = limit(row);
             let max = math::max(&scores[..limit]);
             for (score, weight) in scores[..limit].iter_mut().zip(&mut weights[..limit]) {
                 *weight = E::from_f32(math::exp((*score - max) * self.scale));

@@ -45,7 +45,7 @@ impl Document {
         let rows = samples::elements::<E>(&self.kv);
         let rows = rows.chunks(PANEL * 2 * self.attention.kv_len());
         for (rows, block) in rows.zip(blocks.chunks_exact_mut(block_len)) {
-            self.attention.pack(rows, block);
+            self.attention.pack(rows, 0, block);
         }
         blocks
     }

@@ -158,7 +158,7 @@ impl<E: Element> Forward<'_, E> {
                 let count = (before + rows.len()).div_ceil(PANEL);
                 let segment = values.segment.min(count * PANEL);
                 let (keys, values) = (Panels { count, ..keys }, Panels { segment, ..values });
-                let totals = attention.attend(left(&queries), before, keys, values, scratch);
+                let totals = attention.attend(left(&queries), |row| before + row + 1, keys, values, scratch);
                 let outputs =
                     out.chunks_mut(*stride).skip(first).map(|row| &mut row[head * attention.head_dim..]);
                 attention.write(outputs.take(rows.len()), &totals, scratch);

@@ -83,7 +83,7 @@ pub(super) fn transpose<E: Element>(from: Source<E>, panel: &mut [E]) {
     if from.rows < PANEL || !from.width.is_multiple_of(E::GROUP) {
         panel.fill(E::from_f32(0.0));
     }
-    pack_panel(from.data, from.stride, from.width, panel);
+    pack_panel(from.data, from.stride, from.width, 0, panel);
 }
 
 /// Copies rows, each padded with zeros to `stride` elements.
