@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod analysis;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod compose;
@@ -10,11 +11,16 @@ pub mod device;
 pub mod edit;
 mod error;
 mod map;
+pub mod mix;
 pub mod model;
 pub mod ops;
+#[cfg(feature = "cli")]
+mod plot;
 pub mod random;
 pub mod score;
+pub mod select;
 pub mod tensor;
+pub mod theory;
 pub mod tokenizer;
 pub mod train;
 

@@ -3,6 +3,8 @@
 //! The generator is Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC'11). There is no
 //! state to advance, so no order of work, batch or thread can change what a position draws.
 
+pub(crate) mod permutation;
+
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::{Error, Result};
@@ -57,6 +59,10 @@ pub enum Purpose {
     Mix = 3,
     /// The first values of weights.
     Initialize = 4,
+    /// Simulated data.
+    Simulate = 5,
+    /// Choosing the best of noisy weights.
+    Select = 6,
 }
 
 /// Two independent numbers, uniform on (0, 1).

@@ -1,24 +1,31 @@
 //! The command: arguments, configuration, progress and signals. What it computes is the library's.
 
+mod analyze;
 mod args;
+mod chunks;
 mod completions;
 mod config_file;
+mod corpus;
 mod diff;
 mod edit;
 mod estimate;
 mod eval;
+mod figures;
 mod info;
 mod inspect;
 mod logging;
 mod marks;
+mod mix;
 mod panics;
 mod pipeline;
 mod progress;
 mod revert;
 mod score;
+mod select;
 mod session;
 mod signals;
 mod summary;
+mod theory;
 mod tokenize;
 mod train;
 mod verify;
@@ -32,8 +39,8 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::data::STANDARD_OUTPUT;
 use crate::{Error, Result};
 use args::{
-    CommonArgs, EditArgs, EvalArgs, InfoArgs, InspectArgs, LogFormat, Measure, RevertArgs, ScoreArgs,
-    TokenizeArgs, TrainArgs, VerifyArgs,
+    AnalyzeArgs, CommonArgs, EditArgs, EvalArgs, InfoArgs, InspectArgs, LogFormat, Measure, MixArgs,
+    RevertArgs, ScoreArgs, SelectArgs, SelectRule, TheoryArgs, TokenizeArgs, TrainArgs, VerifyArgs,
 };
 use completions::CompletionsArgs;
 
@@ -65,6 +72,14 @@ enum Command {
     Inspect(Box<InspectArgs>),
     /// Memory-mapped token shards, to train on
     Tokenize(Box<TokenizeArgs>),
+    /// Documents of a corpus, by importance weights or perplexity
+    Select(SelectArgs),
+    /// N-grams and token probabilities of corpora, as JSON, tables and pictures
+    Analyze(Box<AnalyzeArgs>),
+    /// A corpus of human and synthetic text, by shares of tokens
+    Mix(Box<MixArgs>),
+    /// Collapse and editing in linear regression, simulated beside the closed forms
+    Theory(Box<TheoryArgs>),
     /// What is built in, what the machine has, and a model's card
     Info(Box<InfoArgs>),
     /// A completion script for a shell
@@ -82,6 +97,11 @@ impl Command {
             Self::Revert(args) => Some(&args.common),
             Self::Inspect(args) => Some(&args.common),
             Self::Tokenize(args) => Some(&args.common),
+            Self::Select(SelectArgs { rule: SelectRule::Dsir(args) }) => Some(&args.common),
+            Self::Select(SelectArgs { rule: SelectRule::Perplexity(args) }) => Some(&args.common),
+            Self::Analyze(args) => Some(&args.common),
+            Self::Mix(args) => Some(&args.common),
+            Self::Theory(args) => Some(&args.common),
             Self::Info(args) => Some(&args.common),
             Self::Completions(_) => None,
         }
@@ -97,6 +117,10 @@ impl Command {
             Self::Revert(args) => revert::run(args),
             Self::Inspect(args) => inspect::run(args),
             Self::Tokenize(args) => tokenize::run(args),
+            Self::Select(args) => select::run(args),
+            Self::Analyze(args) => analyze::run(args),
+            Self::Mix(args) => mix::run(args),
+            Self::Theory(args) => theory::run(args),
             Self::Info(args) => info::run(args),
             Self::Completions(args) => completions::run(args),
         }

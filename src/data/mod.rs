@@ -19,6 +19,7 @@
 //! # Ok::<(), toedit::Error>(())
 //! ```
 
+mod carried;
 mod compress;
 mod current;
 mod digest;
@@ -27,6 +28,7 @@ mod format;
 mod frames;
 mod journal;
 mod jsonl;
+mod lines;
 mod manifest;
 pub mod messages;
 mod names;
@@ -44,11 +46,13 @@ pub mod storage;
 pub mod tokens;
 mod writer;
 
+pub use carried::Carried;
 pub use compress::{Encoder, Reader};
 pub use digest::Digest;
 pub use document::{Content, Document, stream_key};
 pub use format::{Compression, Format};
 pub use frames::DEFAULT_FRAME_BYTES;
+pub use lines::{Line, Lines};
 pub use manifest::{InputRecord, Manifest, RecordCounts, peak_memory};
 pub use messages::{Message, MessageEdits};
 pub use names::{manifest_path, output_of_journal, rejects_path};

@@ -23,8 +23,8 @@ pub struct InputFile {
     pub format: Format,
 }
 
-/// The files of a run, in the order in which they are read.
-#[derive(Clone, Debug)]
+/// The files of a run, in the order in which they are read; none by default.
+#[derive(Clone, Debug, Default)]
 pub struct Inputs {
     files: Vec<InputFile>,
     folders: Vec<PathBuf>,
@@ -68,8 +68,7 @@ impl Inputs {
     /// # Errors
     /// [`Error::Usage`] if the text field is one that has a meaning of its own.
     pub fn documents(&self, options: ReadOptions) -> Result<Documents> {
-        let progress = Progress { read: Arc::default(), total: self.total_bytes() };
-        Documents::new(self.files.clone(), options, progress)
+        Documents::new(self.files.clone(), options, Progress::of(self))
     }
 
     /// The folders among the paths that were given.
@@ -144,6 +143,11 @@ pub struct Progress {
 }
 
 impl Progress {
+    /// Of reading these files.
+    pub(super) fn of(inputs: &Inputs) -> Self {
+        Self { read: Arc::default(), total: inputs.total_bytes() }
+    }
+
     /// Bytes of the input files used so far, as they lie on disk.
     pub fn read(&self) -> u64 {
         self.read.load(Ordering::Relaxed)

@@ -2,6 +2,7 @@
 
 pub mod cache;
 mod engine;
+mod lines;
 mod sequence;
 pub mod statistics;
 pub mod windows;
@@ -14,6 +15,7 @@ use rayon::prelude::*;
 
 pub(crate) use engine::unknown_id;
 pub(crate) use engine::{Batch, Chunk, Engine, Origin, Request, WholeRow};
+pub use lines::ScoreLine;
 pub use sequence::{Scope, Sequence};
 pub use statistics::Statistics;
 pub use windows::{Window, WindowConfig};

@@ -1,15 +1,13 @@
 //! The loss of a run as a picture; its numbers are in the JSON lines beside it.
 
 use std::iter;
-use std::ops::Range;
 use std::path::Path;
 
-use plotters::coord::Shift;
-use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
 use super::metrics::{EVALUATIONS, Evaluation, METRICS, StepMetrics, read};
 use crate::data::Sink;
+use crate::plot::{Area, Axes, Label, Outcome, Points, legend, line, room, svg, whole};
 use crate::{Error, Result};
 
 pub use super::metrics::PLOT;
@@ -24,11 +22,6 @@ const SMOOTHING: f64 = 0.02;
 const STEPS: RGBColor = RGBColor(168, 198, 226);
 const SMOOTHED: RGBColor = RGBColor(31, 98, 163);
 const HELD_OUT: RGBColor = RGBColor(205, 92, 8);
-const GRID: RGBColor = RGBColor(226, 226, 226);
-const INK: RGBColor = RGBColor(64, 64, 64);
-
-/// Steps and losses.
-type Points = Vec<(f64, f64)>;
 
 /// Draws `loss.svg` from the records in `folder`: the loss of each step, smoothed, and held-out. Where no step is on
 /// record there is nothing to draw, and no file.
@@ -51,79 +44,26 @@ pub fn write(folder: &Path) -> Result<()> {
     sink.finish()
 }
 
-/// The picture of at least one step.
+/// The picture of at least one step: places are steps, values losses.
 fn draw(steps: &Points, held_out: &Points) -> Result<String, String> {
-    let mut svg = String::new();
-    let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-    render(&root, steps, held_out).map_err(|error| error.to_string())?;
-    drop(root);
-    Ok(svg)
+    svg(SIZE, |root| render(root, steps, held_out))
 }
 
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-type Chart<'a> = ChartContext<'a, SVGBackend<'a>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
-type Outcome = Result<(), DrawingAreaErrorKind<std::io::Error>>;
-
 fn render(root: &Area, steps: &Points, held_out: &Points) -> Outcome {
-    root.fill(&WHITE)?;
     let (smoothed, steps) = (thin(&smooth(steps)), thin(steps));
     let last = steps.iter().chain(held_out).map(|point| point.0).fold(1.0, f64::max);
-    let mut chart = ChartBuilder::on(root)
-        .margin(24)
-        .x_label_area_size(52)
-        .y_label_area_size(68)
-        .build_cartesian_2d(0.0..last, height(steps.iter().chain(held_out).chain(&smoothed)))?;
-    axes(&mut chart)?;
+    let losses = steps.iter().chain(held_out).chain(&smoothed).map(|point| point.1);
+    let names = ["optimizer step", "loss (nats per token)"];
+    let labels: [Label; 2] = [Some(&whole), None];
+    let axes = Axes { title: "", x: 0.0..last, y: room(losses), names, labels };
+    let mut chart = axes.draw(root)?;
     line(&mut chart, "each step", steps, STEPS.stroke_width(1))?;
     line(&mut chart, "smoothed", smoothed, SMOOTHED.stroke_width(3))?;
     if !held_out.is_empty() {
         line(&mut chart, "held out", held_out.clone(), HELD_OUT.stroke_width(2))?;
         chart.draw_series(held_out.iter().map(|point| Circle::new(*point, 4, HELD_OUT.filled())))?;
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
-        .margin(16)
-        .legend_area_size(36)
-        .background_style(WHITE)
-        .border_style(GRID)
-        .label_font(font(16))
-        .draw()?;
-    root.present()
-}
-
-fn axes(chart: &mut Chart) -> Outcome {
-    chart
-        .configure_mesh()
-        .x_desc("optimizer step")
-        .y_desc("loss (nats per token)")
-        .x_label_formatter(&|step| if step.fract() == 0.0 { step.to_string() } else { String::new() })
-        .axis_desc_style(font(18))
-        .label_style(font(15))
-        .axis_style(INK)
-        .bold_line_style(GRID)
-        .light_line_style(TRANSPARENT)
-        .draw()
-}
-
-fn line(chart: &mut Chart, name: &str, points: Points, style: ShapeStyle) -> Outcome {
-    chart
-        .draw_series(LineSeries::new(points, style))?
-        .label(name)
-        .legend(move |(x, y)| PathElement::new([(x, y), (x + 24, y)], style));
-    Ok(())
-}
-
-fn font(size: u32) -> TextStyle<'static> {
-    ("sans-serif", size).into_font().color(&INK)
-}
-
-/// The losses' range with some room.
-fn height<'a>(points: impl Iterator<Item = &'a (f64, f64)>) -> Range<f64> {
-    let (low, high) = points
-        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), point| (low.min(point.1), high.max(point.1)));
-    let room = ((high - low) * 0.05).max(high.abs() * 1e-3).max(1e-6);
-    low - room..high + room
+    legend(&mut chart, SeriesLabelPosition::UpperRight)
 }
 
 /// Means over [`SMOOTHING`] of the steps, half of them on each side; fewer towards the ends, so that nothing shifts.

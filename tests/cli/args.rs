@@ -8,8 +8,21 @@ use toml::Table;
 
 use crate::{Outcome, command, run};
 
-const COMMANDS: [&str; 8] =
-    ["score", "edit", "train", "eval perplexity", "revert", "inspect", "tokenize", "info"];
+const COMMANDS: [&str; 13] = [
+    "score",
+    "edit",
+    "train",
+    "eval perplexity",
+    "revert",
+    "inspect",
+    "tokenize",
+    "select dsir",
+    "select perplexity",
+    "analyze",
+    "mix",
+    "theory",
+    "info",
+];
 
 fn toedit(args: &[&str]) -> Outcome {
     run(command(args), b"")

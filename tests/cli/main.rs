@@ -1,6 +1,7 @@
 //! The command, run as its users run it: the binary, files in, files out, exit status.
 #![cfg(feature = "cli")]
 
+mod analyze;
 mod args;
 mod cache;
 #[path = "../common/mod.rs"]
@@ -14,6 +15,7 @@ mod info;
 mod inputs;
 mod inspect;
 mod memory;
+mod mix;
 mod models;
 mod outputs;
 mod provenance;
@@ -22,8 +24,10 @@ mod resume;
 mod revert;
 mod rules;
 mod score;
+mod select;
 mod sft;
 mod signals;
+mod theory;
 mod tokenize;
 mod train;
 mod verify;

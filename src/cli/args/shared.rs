@@ -282,7 +282,7 @@ impl Missing {
         self.unless(args.output.is_some(), OUTPUT)
     }
 
-    fn unless(mut self, given: bool, what: &'static str) -> Self {
+    pub fn unless(mut self, given: bool, what: &'static str) -> Self {
         if !given {
             self.0.push(what);
         }

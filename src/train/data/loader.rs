@@ -1,9 +1,10 @@
 //! Rows of a training run by number.
 
 use super::mixture::Mixture;
-use super::permutation::Permutation;
 use super::rows::{Row, SourceRows};
 use crate::data::tokens::TokenShards;
+use crate::random::permutation::Permutation;
+use crate::random::{Purpose, Stream};
 use crate::{Error, Result};
 
 /// Shares that weights are rounded to: to within 10⁻¹² of the whole.
@@ -92,7 +93,8 @@ impl Loader {
         let source = &self.sources[number];
         let (epoch, mut row) = (index / source.rows, index % source.rows);
         if self.shuffle {
-            row = Permutation::new(source.rows, self.seed, number as u32, epoch)?.apply(row);
+            let stream = Stream::new(self.seed, epoch, Purpose::Shuffle, number as u32)?;
+            row = Permutation::new(source.rows, stream).apply(row);
         }
         source.row(row)
     }

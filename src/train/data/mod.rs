@@ -8,7 +8,6 @@ mod encode;
 mod loader;
 mod marks;
 mod mixture;
-mod permutation;
 mod rows;
 mod tokenize;
 mod vocabulary;

@@ -1,14 +1,13 @@
 //! A random order without a list of it: a Feistel network over the numbers up to a power of four, followed around its
 //! cycle until it comes back into range (Black and Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002).
 
-use crate::Result;
-use crate::random::{Purpose, Stream};
+use super::Stream;
 
 /// Four would do for large ranges (Luby and Rackoff); small ones need more to be well mixed.
 const ROUNDS: u8 = 8;
 
 /// A permutation of `0..len`.
-pub(super) struct Permutation {
+pub(crate) struct Permutation {
     len: u64,
     /// Bits of either half of a number.
     half: u32,
@@ -16,11 +15,10 @@ pub(super) struct Permutation {
 }
 
 impl Permutation {
-    /// The order of `len` rows of source number `source` in its epoch `epoch`.
-    pub fn new(len: u64, seed: u64, source: u32, epoch: u64) -> Result<Self> {
+    /// The order of `len` things that the stream's numbers give.
+    pub fn new(len: u64, stream: Stream) -> Self {
         let bits = u64::BITS - len.saturating_sub(1).leading_zeros();
-        let half = bits.div_ceil(2).max(1);
-        Ok(Self { len, half, stream: Stream::new(seed, epoch, Purpose::Shuffle, source)? })
+        Self { len, half: bits.div_ceil(2).max(1), stream }
     }
 
     /// Where `index`, which is below `len`, goes. Four rounds of the network on average at most.
@@ -49,12 +47,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::random::Purpose;
+
+    fn permutation(len: u64, seed: u64, source: u32, epoch: u64) -> Permutation {
+        Permutation::new(len, Stream::new(seed, epoch, Purpose::Shuffle, source).unwrap())
+    }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(1000))]
         #[test]
         fn every_number_comes_once(len in 1u64..300, seed: u64, source in 0u32..4, epoch: u64) {
-            let permutation = Permutation::new(len, seed, source, epoch).unwrap();
+            let permutation = permutation(len, seed, source, epoch);
             let mut seen: Vec<u64> = (0..len).map(|index| permutation.apply(index)).collect();
             seen.sort_unstable();
             prop_assert!(seen.into_iter().eq(0..len));
@@ -62,7 +65,7 @@ mod tests {
 
         #[test]
         fn large_ranges_stay_in_range_and_apart(len in 1u64 << 33.., a: u64, b: u64, seed: u64) {
-            let permutation = Permutation::new(len, seed, 0, 0).unwrap();
+            let permutation = permutation(len, seed, 0, 0);
             let (a, b) = (a % len, b % len);
             prop_assert!(permutation.apply(a) < len);
             prop_assert_eq!(a == b, permutation.apply(a) == permutation.apply(b));
@@ -75,7 +78,7 @@ mod tests {
         let mut counts = std::collections::BTreeMap::new();
         let epochs = 24_000;
         for epoch in 0..epochs {
-            let permutation = Permutation::new(4, 7, 0, epoch).unwrap();
+            let permutation = permutation(4, 7, 0, epoch);
             let order: Vec<u64> = (0..4).map(|index| permutation.apply(index)).collect();
             *counts.entry(order).or_insert(0u32) += 1;
         }
