@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::args::{EditArgs, EmitArg, OnErrorArg, RuleArgs, SamplerArg, SamplerArgs, StrategyArg};
 use super::diff::Diff;
-use super::pipeline::{Entry, Job, Pipeline, refuse};
+use super::pipeline::{Entry, Job, MAX_DOCUMENTS, Pipeline, refuse};
 use super::progress::{Mode, Progress};
 use super::session::{Session, SessionCard};
 use super::signals::Interrupt;
@@ -183,6 +183,7 @@ impl Run<'_> {
             interrupt: self.interrupt,
             on_error: self.args.commit.on_error,
             chunk_tokens: self.session.chunk_tokens(),
+            chunk_documents: MAX_DOCUMENTS,
             prepare: |document: &Document| self.prepare(document),
             work: |jobs| {
                 tally.begin_batch();

@@ -9,7 +9,7 @@
 use serde::Serialize;
 
 use super::args::{EvalArgs, Measure, OnErrorArg, PerplexityArgs, WindowArgs};
-use super::pipeline::{Entry, Job, Pipeline};
+use super::pipeline::{Entry, Job, MAX_DOCUMENTS, Pipeline};
 use super::progress::{Mode, Progress};
 use super::score::Totals;
 use super::session::{Session, SessionCard};
@@ -114,6 +114,7 @@ impl Figures {
             interrupt,
             on_error: OnErrorArg::Stop,
             chunk_tokens: session.chunk_tokens(),
+            chunk_documents: MAX_DOCUMENTS,
             prepare: |document: &Document| session.composer.compose(document, false),
             work: |jobs: Vec<Job<Layout>>| {
                 self.tally.begin_batch();

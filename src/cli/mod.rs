@@ -11,6 +11,7 @@ mod edit;
 mod estimate;
 mod eval;
 mod figures;
+mod generate;
 mod info;
 mod inspect;
 mod logging;
@@ -39,8 +40,8 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::data::STANDARD_OUTPUT;
 use crate::{Error, Result};
 use args::{
-    AnalyzeArgs, CommonArgs, EditArgs, EvalArgs, InfoArgs, InspectArgs, LogFormat, Measure, MixArgs,
-    RevertArgs, ScoreArgs, SelectArgs, SelectRule, TheoryArgs, TokenizeArgs, TrainArgs, VerifyArgs,
+    AnalyzeArgs, CommonArgs, EditArgs, EvalArgs, GenerateArgs, InfoArgs, InspectArgs, LogFormat, Measure,
+    MixArgs, RevertArgs, ScoreArgs, SelectArgs, SelectRule, TheoryArgs, TokenizeArgs, TrainArgs, VerifyArgs,
 };
 use completions::CompletionsArgs;
 
@@ -60,6 +61,8 @@ enum Command {
     Score(Box<ScoreArgs>),
     /// The method: an edited corpus
     Edit(Box<EditArgs>),
+    /// Texts that go on from prompts, from the beginnings of documents, or from nothing
+    Generate(Box<GenerateArgs>),
     /// A model, from scratch or further: all weights or adapters, whole texts or responses
     Train(Box<TrainArgs>),
     /// Measures of a model
@@ -91,6 +94,7 @@ impl Command {
         match self {
             Self::Score(args) => Some(&args.common),
             Self::Edit(args) => Some(&args.common),
+            Self::Generate(args) => Some(&args.common),
             Self::Train(args) => Some(&args.common),
             Self::Eval(EvalArgs { measure: Measure::Perplexity(args) }) => Some(&args.common),
             Self::Verify(args) => Some(&args.common),
@@ -111,6 +115,7 @@ impl Command {
         match self {
             Self::Score(args) => score::run(args),
             Self::Edit(args) => edit::run(args),
+            Self::Generate(args) => generate::run(args),
             Self::Train(args) => train::run(args),
             Self::Eval(args) => eval::run(args),
             Self::Verify(args) => verify::run(args),

@@ -15,7 +15,7 @@ use crate::{Error, Result};
 /// Chunks that may wait between two stages.
 const WAITING: usize = 2;
 /// Documents of a chunk at most, however short.
-const MAX_DOCUMENTS: usize = 4096;
+pub const MAX_DOCUMENTS: usize = 4096;
 /// Bytes of a chunk's documents, unless a single one has more: they may hold much beside a short text.
 const MAX_BYTES: usize = 16 << 20;
 /// Documents that may wait to be prepared; few, since each may be as large as the limit for one allows.
@@ -118,6 +118,8 @@ pub struct Pipeline<'a, Prepare, Work, Write> {
     pub write: Write,
     /// Tokens of a chunk, unless a single document has more.
     pub chunk_tokens: usize,
+    /// Documents of a chunk at most.
+    pub chunk_documents: usize,
 }
 
 impl<Prepare, Work, Write> Pipeline<'_, Prepare, Work, Write> {
@@ -133,7 +135,7 @@ impl<Prepare, Work, Write> Pipeline<'_, Prepare, Work, Write> {
         Work: FnMut(Vec<Job<T>>) -> Result<Vec<R>>,
         Write: FnMut(Entry<R>) -> Result<()> + Send,
     {
-        let Self { interrupt, on_error, prepare, mut work, mut write, chunk_tokens } = self;
+        let Self { interrupt, on_error, prepare, mut work, mut write, chunk_tokens, chunk_documents } = self;
         let documents = Arrivals::new(documents, interrupt);
         let stop = documents.stop();
         let failed = stop.clone();
@@ -141,7 +143,8 @@ impl<Prepare, Work, Write> Pipeline<'_, Prepare, Work, Write> {
             let (jobs, incoming) = sync_channel(WAITING);
             let (results, outgoing) = sync_channel::<Vec<Entry<R>>>(WAITING);
             let reader = scope.spawn(move || {
-                let mut chunks = Chunks { entries: Vec::new(), tokens: 0, bytes: 0, chunk_tokens, jobs };
+                let entries = Vec::new();
+                let mut chunks = Chunks { entries, tokens: 0, bytes: 0, chunk_tokens, chunk_documents, jobs };
                 read(documents, &prepare, on_error, &mut chunks)
             });
             let writer = scope.spawn(move || {
@@ -198,6 +201,7 @@ struct Chunks<T> {
     tokens: usize,
     bytes: usize,
     chunk_tokens: usize,
+    chunk_documents: usize,
     jobs: SyncSender<Result<Vec<Entry<Job<T>>>>>,
 }
 
@@ -210,7 +214,7 @@ impl<T> Chunks<T> {
         };
         let is_full = self.tokens + tokens > self.chunk_tokens
             || self.bytes + bytes > MAX_BYTES
-            || self.entries.len() == MAX_DOCUMENTS;
+            || self.entries.len() == self.chunk_documents;
         if is_full && !self.send() {
             return false;
         }

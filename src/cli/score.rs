@@ -7,7 +7,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::args::{OnErrorArg, ScoreArgs};
-use super::pipeline::{Entry, Job, Pipeline, refuse};
+use super::pipeline::{Entry, Job, MAX_DOCUMENTS, Pipeline, refuse};
 use super::progress::{Mode, Progress};
 use super::session::{Session, SessionCard};
 use super::signals::Interrupt;
@@ -175,6 +175,7 @@ impl Run<'_> {
             interrupt: self.interrupt,
             on_error: self.args.commit.on_error,
             chunk_tokens: self.session.chunk_tokens(),
+            chunk_documents: MAX_DOCUMENTS,
             prepare: |document: &Document| self.session.composer.compose(document, false),
             work: |jobs: Vec<Job<Layout>>| {
                 tally.begin_batch();

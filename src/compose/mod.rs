@@ -30,14 +30,13 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::data::{Content, Document, messages, stream_key};
 use crate::model::Config;
+use crate::model::folder::TOKENIZER;
 use crate::random::text_stream;
 use crate::score::{Sequence, unknown_id};
 use crate::tokenizer::{ChatTemplate, Tokenizer, Words};
 use crate::{Error, Result};
 use layout::Scoped;
 
-/// The tokenizer's file in a model's folder.
-const TOKENIZER: &str = "tokenizer.json";
 /// Files that texts and conversations depend on, and what settings call them.
 const FILES: [(&str, &str); 3] = [
     ("tokenizer", TOKENIZER),
@@ -174,15 +173,19 @@ impl Composer {
         Ok(fingerprints)
     }
 
+    /// What stands before a text or, where it is none, before ids.
+    pub fn context(&self, is_text: bool) -> &[u32] {
+        match (self.options.bos, &self.tokenizer) {
+            (Bos::Always, _) => self.config.bos_token_id.as_slice(),
+            (Bos::Auto, Some(tokenizer)) if is_text => tokenizer.prefix(),
+            _ => &[],
+        }
+    }
+
     /// What the model sees of a record.
     pub fn sequence<'a>(&'a self, document: &Document, ids: &'a [u32], layout: &'a Layout) -> Sequence<'a> {
         let conversation = matches!(document.content(), Content::Messages(_)) && self.options.prompt_context;
-        let context = match (self.options.bos, document.content(), &self.tokenizer) {
-            _ if conversation => &[],
-            (Bos::Always, ..) => self.config.bos_token_id.as_slice(),
-            (Bos::Auto, Content::Text(_) | Content::Messages(_), Some(tokenizer)) => tokenizer.prefix(),
-            _ => &[],
-        };
+        let context = if conversation { &[] } else { self.context(document.ids().is_none()) };
         Sequence { context, ids, scope: layout.scope() }
     }
 

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::document::Content;
 use super::messages::{self, MessageEdits};
-use super::patch::{Member, Patch, Splice, TextEdit, apply, raw_splices};
+use super::patch::{Member, Patch, Splice, TextEdit, apply, quoted, raw_splices};
 
 /// Characters of a parser's message that are shown.
 const MESSAGE: usize = 200;
@@ -102,6 +102,12 @@ impl Record {
             match &spans.ids {
                 Some(span) => splices.push(Splice { range: span.value.clone(), new: array }),
                 None => added.push(format!("\"input_ids\":{array}")),
+            }
+        }
+        for (name, value) in patch.members {
+            match Spans::find(&self.line, name)?.text {
+                Some(span) => splices.push(Splice { range: span.value, new: (*value).to_owned() }),
+                None => added.push(format!("{}:{value}", quoted(name))),
             }
         }
         if let Member::Set(metadata) = patch.metadata {

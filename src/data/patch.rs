@@ -25,6 +25,8 @@ pub struct Patch<'a> {
     pub messages: &'a [MessageEdits],
     /// The array under `input_ids`: replaced in its place, or added after the other members.
     pub ids: Member<&'a [u32]>,
+    /// Names and raw JSON, on one line, of other members: each replaced in its place, or added after those that are there.
+    pub members: &'a [(&'a str, &'a str)],
     /// Raw JSON, on one line, for the `toedit` member: always the last one of the record.
     pub metadata: Member<&'a str>,
 }

@@ -264,7 +264,7 @@ impl EditedRecord {
             text,
             messages: &self.messages,
             ids: ids.map_or(Member::Keep, Member::Set),
-            metadata: Member::Keep,
+            ..Patch::default()
         }
     }
 
@@ -310,7 +310,7 @@ fn revert_once(document: &Document, edits: &[&TokenEdit]) -> Result<Document> {
         }
         Content::Messages(raw) => messages = undo_messages(raw, &own).map_err(named)?,
     }
-    document.edited(&Patch { text, messages: &messages, ids, metadata: Member::Keep })
+    document.edited(&Patch { text, messages: &messages, ids, ..Patch::default() })
 }
 
 /// One generation's edits of messages, the other way round.

@@ -233,6 +233,20 @@ impl Sizes {
     }
 }
 
+/// The tokens that end a text by a file of a model, `generation_config.json` or `config.json`; none where there is no such
+/// file, or it names none.
+pub(crate) fn listed_eos(path: &Path) -> Result<Vec<u32>> {
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let value: Value = serde_json::from_slice(&read_small(path, FILE_LIMIT)?)
+        .map_err(|error| Error::file(path, format!("not JSON: {error}")))?;
+    match &value {
+        Value::Object(object) => Fields::new(path, object).ids("eos_token_id", None),
+        _ => Err(Error::file(path, "expected a JSON object")),
+    }
+}
+
 /// The family that `model_type` names, or `architectures` where that is missing.
 fn traits(fields: &Fields) -> Result<&'static Traits> {
     let named = match fields.text("model_type")? {

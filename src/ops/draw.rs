@@ -176,7 +176,7 @@ pub fn draw_among(
 }
 
 /// Replaces each logit l by e^{(l−l₀)/T}, l₀ being the largest, and returns l₀. −∞ becomes 0.
-fn exponentiate(logits: &mut [f64], temperature: f64) -> f64 {
+pub(super) fn exponentiate(logits: &mut [f64], temperature: f64) -> f64 {
     let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     for logit in logits {
         // Where all are −∞ their difference would be NaN.
@@ -186,7 +186,7 @@ fn exponentiate(logits: &mut [f64], temperature: f64) -> f64 {
 }
 
 /// The first index at which the running sum passes u times the total; never past the last positive weight.
-fn pick(weights: &[f64], u: f64) -> Option<usize> {
+pub(super) fn pick(weights: &[f64], u: f64) -> Option<usize> {
     let target = u * weights.iter().sum::<f64>();
     let mut running = 0.0;
     let mut last = None;

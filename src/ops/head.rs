@@ -171,6 +171,25 @@ fn entropy(statistics: &Statistics, rest: f64, moment: f64) -> f32 {
     ((z.ln() - (moment + target.1) / z) as f32).max(0.0)
 }
 
+/// The statistics of a whole row of logits with a target, the bits of [`Head::score`]. The row is as before afterwards.
+///
+/// # Panics
+/// If the row does not have the target.
+pub fn statistics(logits: &mut [f32], target: u32) -> Statistics {
+    let logit = std::mem::replace(&mut logits[target as usize], f32::NEG_INFINITY);
+    let mut parts = Vec::with_capacity(logits.len().div_ceil(TILE));
+    vectorize(
+        #[inline(always)]
+        || {
+            for tile in logits.chunks(TILE) {
+                parts.push(reduce(tile, false));
+            }
+        },
+    );
+    logits[target as usize] = logit;
+    merge(logit, parts.iter().copied()).statistics
+}
+
 /// Rows of logits that fit the bounded chunk in which whole rows are drawn from.
 pub fn chunk_rows(vocabulary: usize) -> usize {
     (CHUNK_BYTES / size_of::<f32>() / vocabulary.next_multiple_of(TILE)).max(1)

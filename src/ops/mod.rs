@@ -18,4 +18,5 @@ pub mod matmul;
 pub mod norm;
 pub mod optimizer;
 pub mod rope;
+pub mod sample;
 pub(crate) mod simd;

@@ -85,10 +85,15 @@ impl ScoreConfig {
     }
 
     fn check_stop(&self) -> Result<()> {
-        match self.stop.as_ref().map_or(0, |stop| stop.load(Ordering::Relaxed)) {
-            0 => Ok(()),
-            signal => Err(Error::Stopped(signal as i32)),
-        }
+        check_stop(self.stop.as_deref())
+    }
+}
+
+/// Ends a call where a signal's number stands in the flag.
+pub(crate) fn check_stop(stop: Option<&AtomicUsize>) -> Result<()> {
+    match stop.map_or(0, |stop| stop.load(Ordering::Relaxed)) {
+        0 => Ok(()),
+        signal => Err(Error::Stopped(signal as i32)),
     }
 }
 

@@ -121,6 +121,12 @@ impl Tokenizer {
         self.tokens.get(id)
     }
 
+    /// The bytes that the token begins a text with: its own, less one leading space where the tokenizer adds one there.
+    pub fn first_bytes(&self, id: u32) -> &[u8] {
+        let own = self.bytes(id);
+        if self.phantom == PhantomSpace::Never { own } else { own.strip_prefix(b" ").unwrap_or(own) }
+    }
+
     /// Whether the file marks the token `special`.
     pub fn is_special(&self, id: u32) -> bool {
         self.tokens.is_special(id)

@@ -30,6 +30,8 @@ pub const FAMILIES: [&str; 10] =
 pub struct Golden {
     pub folder: PathBuf,
     ids: Vec<Vec<u32>>,
+    /// A prompt of 8 tokens and the 16 most likely ones behind it.
+    pub greedy: Vec<u32>,
     tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
 }
 
@@ -42,13 +44,14 @@ impl Golden {
             file.tensor(name).unwrap().data().chunks_exact(4).map(|word| word.try_into().unwrap()).collect()
         };
         let width = file.tensor("input_ids").unwrap().shape()[1];
-        let ids: Vec<u32> = words("input_ids").into_iter().map(u32::from_le_bytes).collect();
+        let ids = |name| words(name).into_iter().map(u32::from_le_bytes).collect::<Vec<u32>>();
         let tensors = ["logits", "logprobs", "entropy"].map(|name| {
             let shape = file.tensor(name).unwrap().shape().to_vec();
             (name.to_owned(), (shape, words(name).into_iter().map(f32::from_le_bytes).collect()))
         });
-        let ids = ids.chunks_exact(width).map(<[u32]>::to_vec).collect();
-        Self { folder, ids, tensors: tensors.into() }
+        let greedy = ids("greedy");
+        let ids = ids("input_ids").chunks_exact(width).map(<[u32]>::to_vec).collect();
+        Self { folder, ids, greedy, tensors: tensors.into() }
     }
 
     pub fn documents(&self) -> Vec<&[u32]> {

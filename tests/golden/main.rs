@@ -4,6 +4,7 @@
 mod common;
 
 mod edits;
+mod generation;
 mod redraw;
 mod scores;
 mod smollm2;

@@ -259,6 +259,8 @@ pub enum LogFormat {
 
 const MODEL: &str = "--model M (a model's folder, or its id in the local Hugging Face cache)";
 const INPUT: &str = "--input PATH (JSON lines or text files, or folders of them)";
+const PROMPTS: &str =
+    "--prompt TEXT, --input PATH (JSON lines or text files, or folders of them) or --documents N";
 const OUTPUT: &str = "--output PATH (or `-` for standard output)";
 
 /// Collects what a command needs and was not given. Checked here rather than by the parser, since a configuration file may give it.
@@ -276,6 +278,10 @@ impl Missing {
 
     pub fn input(self, args: &InputArgs) -> Self {
         self.unless(!args.input.is_empty(), INPUT)
+    }
+
+    pub fn prompts(self, args: &InputArgs) -> Self {
+        self.unless(!args.input.is_empty(), PROMPTS)
     }
 
     pub fn output(self, args: &OutputArgs) -> Self {

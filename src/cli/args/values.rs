@@ -90,6 +90,11 @@ pub(super) fn non_negative(text: &str) -> Result<f64, String> {
     number(text, |value| value.is_finite() && value >= 0.0, "a finite number of at least 0")
 }
 
+/// A number from 0 to 1.
+pub(super) fn share(text: &str) -> Result<f64, String> {
+    number(text, |value| (0.0..=1.0).contains(&value), "a number from 0 to 1")
+}
+
 /// A number from 0 up to 1, 1 left out.
 pub(super) fn fraction(text: &str) -> Result<f64, String> {
     number(text, |value| (0.0..1.0).contains(&value), "a number of at least 0 and below 1")
