@@ -100,11 +100,6 @@ pub(super) fn fraction(text: &str) -> Result<f64, String> {
     number(text, |value| (0.0..1.0).contains(&value), "a number of at least 0 and below 1")
 }
 
-/// A number from 0 to 1.
-pub(super) fn share(text: &str) -> Result<f64, String> {
-    number(text, |value| (0.0..=1.0).contains(&value), "a number from 0 to 1")
-}
-
 /// Two shares, the second of them no smaller, as in `0.25,0.75`.
 pub(super) fn pair(text: &str) -> Result<[f64; 2], String> {
     let (first, second) = text.split_once(',').ok_or("expected two numbers, as in 0.25,0.75")?;
