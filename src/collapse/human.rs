@@ -50,8 +50,12 @@ impl Human<'_> {
             }
             None => {
                 let share = self.config.human.held_out_share;
-                let sample = self.sample(self.data, tokens.saturating_add(part(tokens, share)), observe)?;
-                let wanted = part(sample.tokens, share / (1.0 + share)).max(1);
+                let wanted = part(tokens, share);
+                // The last document held out may be longer than what is missing, and have a copy.
+                let spare = wanted.saturating_add(2 * self.config.human.document_tokens as u64);
+                let limit = tokens.saturating_add(wanted).saturating_add(spare);
+                let sample = self.sample(self.data, limit, observe)?;
+                let wanted = wanted.min(part(sample.tokens, share / (1.0 + share))).max(1);
                 let mut documents = sample.into_sorted();
                 let mut missing = wanted;
                 let enough = documents.iter().position(|ids| {

@@ -8,7 +8,7 @@ use toml::Table;
 
 use crate::{Outcome, command, run};
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 14] = [
     "score",
     "edit",
     "train",
@@ -20,6 +20,7 @@ const COMMANDS: [&str; 13] = [
     "select perplexity",
     "analyze",
     "mix",
+    "collapse",
     "theory",
     "info",
 ];
