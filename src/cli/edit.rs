@@ -7,7 +7,7 @@ use std::ops::AddAssign;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::args::{EditArgs, EmitArg, OnErrorArg, RuleArgs, SamplerArg, SamplerArgs, StrategyArg};
+use super::args::{EditArgs, EmitArg, OnErrorArg, RuleArgs, SamplerArg, SamplerArgs, ShardArg, StrategyArg};
 use super::diff::Diff;
 use super::pipeline::{Entry, Job, MAX_DOCUMENTS, Pipeline, refuse};
 use super::progress::{Mode, Progress};
@@ -17,7 +17,7 @@ use super::summary::{self, DocumentCounts, Outcome, Tally, Timing};
 use super::{estimate, print};
 use crate::compose::{Layout, Record};
 use crate::data::{Content, Document, Documents, Inputs, Member, OutputWriter, Outputs, Patch, Payload};
-use crate::data::{Refused, Settings, Written};
+use crate::data::{OutputColumns, ReadOptions, Refused, Settings, Shard, WriteConfig, Written};
 use crate::edit::config::DEFAULT_TOP_K;
 use crate::edit::{
     Action, Condition, Counts, EditConfig, EditedRecord, Metadata, RecordEditor, Rule, Sampler, Strategy,
@@ -85,15 +85,17 @@ pub fn run(args: &EditArgs) -> Result<u8> {
     let config = edit_config(args)?;
     let interrupt = Interrupt::install()?;
     let inputs = Inputs::expand(&args.input.input)?;
-    let outputs = plan(args, &inputs)?;
+    let shard = args.shard.map(ShardArg::resolve).transpose()?;
+    let outputs = plan(args, &inputs, shard)?;
     if let Some(warning) = config.warning() {
         tracing::warn!("{warning}");
     }
-    let documents = inputs.documents(args.records.prompt.read_options(args.input.read_options())?)?;
+    let read = args.records.prompt.read_options(args.input.read_options())?;
+    let documents = inputs.documents(ReadOptions { shard, ..read })?;
     scores::check(args, &config)?;
     let (mut session, model) = scores::open(args, &interrupt)?;
     let scores = Scores::new(args, &mut session, model.as_ref(), &config)?;
-    let progress = Progress::new(Mode::of(&args.common), inputs.total_bytes());
+    let progress = Progress::new(Mode::of(&args.common), documents.progress().total());
     let vocabulary = Vocabulary::new(&session.config, session.composer.tokenizer());
     let generations = args.generations.generations;
     let provenance = args.form.provenance || args.form.diff.is_some();
@@ -120,10 +122,15 @@ pub fn run(args: &EditArgs) -> Result<u8> {
 }
 
 /// Where documents go, checked; none where nothing is written.
-fn plan(args: &EditArgs, inputs: &Inputs) -> Result<Option<Outputs>> {
+fn plan(args: &EditArgs, inputs: &Inputs, shard: Option<Shard>) -> Result<Option<Outputs>> {
     let mut outputs = None;
     if let Some(output) = args.output.output.as_deref().filter(|_| args.writes()) {
-        let outputs = outputs.insert(Outputs::plan(inputs, output, Payload::Documents)?);
+        let planned = Outputs::plan(inputs, output, Payload::Documents)?;
+        let planned = match shard {
+            Some(shard) => planned.sharded(inputs, shard)?,
+            None => planned,
+        };
+        let outputs = outputs.insert(planned);
         args.form.check_outputs(outputs)?;
         outputs.check(args.commit.begin(&args.output))?;
     }
@@ -210,7 +217,15 @@ impl Run<'_> {
         let mut settings = session.settings("edit")?;
         settings.extend(self.settings());
         let read = args.records.prompt.read_options(args.input.read_options())?;
-        outputs.writer(args.commit.write_config(&args.output, &read, settings))
+        let config = args.commit.write_config(&args.output, &read, settings);
+        let columns = OutputColumns {
+            // What is passed through keeps its text.
+            has_text: args.form.emit != EmitArg::Ids || args.commit.on_error == OnErrorArg::Pass,
+            has_ids: args.form.emit != EmitArg::Text,
+            metadata: if args.form.no_metadata { Member::Remove } else { Member::Set(()) },
+            ..config.columns
+        };
+        outputs.writer(WriteConfig { columns, ..config })
     }
 
     /// What of the method and its form the output depends on.

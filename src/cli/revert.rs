@@ -11,7 +11,7 @@ use super::signals::Interrupt;
 use super::summary::{self, DocumentCounts, Outcome};
 use crate::Result;
 use crate::data::{Arrival, Document, Inputs, Member, OutputWriter, Outputs, Patch, Payload};
-use crate::data::{Settings, WriteConfig};
+use crate::data::{OutputColumns, Settings, WriteConfig};
 use crate::edit::provenance::revert_ids;
 use crate::edit::{Metadata, records};
 
@@ -76,7 +76,9 @@ pub fn run(args: &RevertArgs) -> Result<u8> {
 fn write_config(args: &RevertArgs) -> WriteConfig {
     let settings = [("command", "revert"), ("version", env!("CARGO_PKG_VERSION"))];
     let settings = settings.map(|(name, value)| (name.to_owned(), value.into()));
-    args.commit.write_config(&args.output, &args.read_options(), Settings::from_iter(settings))
+    let config = args.commit.write_config(&args.output, &args.read_options(), Settings::from_iter(settings));
+    let columns = OutputColumns { metadata: Member::Remove, ..config.columns };
+    WriteConfig { columns, ..config }
 }
 
 /// Writes a record as it was, or deals with one that cannot be used, and gives what was done.

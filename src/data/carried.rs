@@ -103,7 +103,7 @@ fn records(inputs: &Inputs, digests: &InputDigests) -> impl Iterator<Item = Inpu
     inputs.files().iter().enumerate().map(|(file, input)| {
         let read = digests.get(file);
         let path = input.path.to_path_buf();
-        InputRecord { path, digest: read.digest, modified: read.modified, records: read.records }
+        InputRecord { path, digest: read.digest, part: None, modified: read.modified, records: read.records }
     })
 }
 

@@ -1,7 +1,8 @@
 //! Compressed streams: recognised by content when read, chosen by name when written.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, Chain, Cursor, Read, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,21 +14,53 @@ use flate2::write::GzEncoder;
 use zstd::stream::read::Decoder as ZstdDecoder;
 use zstd::stream::write::Encoder as ZstdEncoder;
 
-use super::digest::{Changed, HashedFile, InputDigests};
+use super::digest::{Changed, HashedFile, InputDigests, Stretch};
 use super::format::Compression;
+use super::shard::Shard;
+use super::shard::frames::Share;
+use super::shard::part::{Before, Part, Seam};
 use super::source::is_dash;
 use crate::{Error, Result};
 
 /// Large enough that system calls vanish from the profile, small enough to stay in the second-level cache.
 const BUFFER: usize = 256 << 10;
 
-/// A raw file after its first bytes were looked at.
-type Raw = Counted<Chain<Cursor<Vec<u8>>, BufReader<HashedFile>>>;
+/// A raw file.
+type Raw = Counted<BufReader<HashedFile>>;
+
+/// What is read of a file beside its path, and where is told how far that is.
+#[derive(Default)]
+pub(super) struct Source {
+    /// Counts bytes of the file as they are used.
+    pub progress: Arc<AtomicU64>,
+    /// Gets the digest of what was read, under `index`.
+    pub digests: InputDigests,
+    pub index: usize,
+    /// The part that is read; all of it where there is none.
+    pub shard: Option<Shard>,
+}
 
 /// A decompressed stream, a [`BufRead`]. Turn its `io::Error`s into the crate's with [`Reader::error`].
 pub struct Reader {
     path: Arc<Path>,
     decoder: Decoder,
+    bounds: Bounds,
+    /// What a shard's part leaves out at the beginning of the file.
+    before: Option<Arc<Before>>,
+}
+
+/// Which records of a stream are read.
+enum Bounds {
+    /// All that there are.
+    None,
+    /// Those of one shard, dealt out in turn.
+    Dealt(Shard),
+    /// Those that begin before this byte of a plain file.
+    Byte(u64),
+    /// Those that begin in the frames at hand; the file goes on behind them.
+    Frames { file: File, rest: Range<u64>, progress: Arc<AtomicU64> },
+    /// None any more: the last one goes on in the frames at hand.
+    Spilled,
 }
 
 enum Decoder {
@@ -47,21 +80,18 @@ impl Reader {
     /// # Errors
     /// The file cannot be opened, or is empty where its name promises compressed data.
     pub fn open(path: &Path, progress: Arc<AtomicU64>) -> Result<Self> {
-        Self::open_input(path, progress, InputDigests::default(), 0)
+        Self::open_input(path, Source { progress, ..Source::default() })
     }
 
-    /// [`Reader::open`] that leaves the file's digest under `index` once all of it was read.
-    pub(super) fn open_input(
-        path: &Path,
-        progress: Arc<AtomicU64>,
-        digests: InputDigests,
-        index: usize,
-    ) -> Result<Self> {
-        let opened = if is_dash(path) { standard_input() } else { File::open(path) };
-        let hashed = opened.and_then(|file| HashedFile::new(file, is_dash(path), digests, index));
-        let mut file = hashed.map_err(|e| Error::io(path, e))?;
+    /// [`Reader::open`], at the first record of the source's shard, whose last one may end far behind its part of the file.
+    ///
+    /// # Errors
+    /// As [`Reader::open`]; a zstd file's frames cannot be found.
+    pub(super) fn open_input(path: &Path, source: Source) -> Result<Self> {
+        let failed = |error| Error::io(path, error);
+        let mut file = if is_dash(path) { standard_input() } else { File::open(path) }.map_err(failed)?;
         let mut head = Vec::with_capacity(4);
-        file.by_ref().take(4).read_to_end(&mut head).map_err(|e| Error::io(path, e))?;
+        (&mut file).take(4).read_to_end(&mut head).map_err(failed)?;
         if head.is_empty() && Compression::from_name(path) != Compression::None {
             return Err(Error::file(
                 path,
@@ -69,20 +99,91 @@ impl Reader {
             ));
         }
         let compression = Compression::from_magic(&head);
-        let inner = Cursor::new(head).chain(BufReader::with_capacity(BUFFER, file));
-        let raw = Counted { inner, offset: 0, progress };
-        let decoder = match compression {
-            Compression::None => Decoder::Plain(raw),
-            Compression::Gzip => {
-                let members = BufReader::with_capacity(BUFFER, GzipMembers::new(raw));
-                Decoder::Gzip(Box::new(members))
+        let shard = source.shard;
+        let part = Part::plan(&file, is_dash(path), compression, shard).map_err(|error| {
+            match error.raw_os_error() {
+                Some(_) => Error::io(path, error),
+                None => Error::file(path, error),
             }
-            Compression::Zstd => {
-                let zstd = zstd_decoder(raw).map_err(|e| Error::io(path, e))?;
-                Decoder::Zstd(BufReader::with_capacity(BUFFER, zstd))
-            }
+        })?;
+        match part {
+            Part::Whole | Part::Dealt => Self::open_whole(path, file, head, source).map_err(failed),
+            Part::Bytes(range) => Self::open_bytes(path, file, range, source).map_err(failed),
+            Part::Frames(share) => Self::open_frames(path, file, share, source),
+        }
+    }
+
+    /// All of a file, of which `head` has been read.
+    fn open_whole(path: &Path, file: File, head: Vec<u8>, source: Source) -> io::Result<Self> {
+        let compression = Compression::from_magic(&head);
+        let file = HashedFile::new(file, is_dash(path), head, source.digests, source.index)?;
+        let decoder = Decoder::new(Counted::new(file, 0, source.progress), compression)?;
+        let bounds = source.shard.map_or(Bounds::None, Bounds::Dealt);
+        Ok(Self { path: path.into(), decoder, bounds, before: None })
+    }
+
+    /// A plain file at the first line that begins in `part`.
+    fn open_bytes(path: &Path, file: File, part: Range<u64>, source: Source) -> io::Result<Self> {
+        // With the byte before it: a line's end there means that a line begins here.
+        let (start, end) = (part.start.saturating_sub(1), part.end);
+        let is_first = part.start == 0;
+        let stretch = Stretch { part, read: start..u64::MAX };
+        let file = HashedFile::part(file, stretch, source.digests, source.index)?;
+        let mut raw = Counted::new(file, start, source.progress);
+        let mut before = None;
+        if !is_first {
+            raw.by_ref().take(end - start).skip_until(b'\n')?;
+            before = Some(Arc::new(Before::new(path.into(), Compression::None, raw.offset, 0)));
+        }
+        Ok(Self { path: path.into(), decoder: Decoder::Plain(raw), bounds: Bounds::Byte(end), before })
+    }
+
+    /// A zstd file at the first line that begins in a shard's frames.
+    fn open_frames(path: &Path, file: File, share: Share, source: Source) -> Result<Self> {
+        let failed = |error| Error::io(path, error);
+        let seam = Seam::before(&file, &share).map_err(|e| Error::file(path, corrupt(&e, &share)))?;
+        let Source { progress, digests, index, .. } = source;
+        let (range, length) = (share.bytes, file.metadata().map_err(failed)?.len());
+        let tail = file.try_clone().map_err(failed)?;
+        let stretch = Stretch { part: range.clone(), read: range.clone() };
+        let file = HashedFile::part(file, stretch, digests, index).map_err(failed)?;
+        let decoder = Decoder::frames(file, range.clone(), progress.clone()).map_err(failed)?;
+        let bounds = Bounds::Frames { file: tail, rest: range.end..length, progress };
+        let mut reader = Self { path: path.into(), decoder, bounds, before: None };
+        let skipped = match seam {
+            Seam::Inside => reader.decoder.inner().skip_until(b'\n').map_err(|e| reader.error(e))?,
+            Seam::Beginning | Seam::Newline => 0,
         };
-        Ok(Self { path: path.into(), decoder })
+        if seam != Seam::Beginning {
+            let before = Before::new(path.into(), Compression::Zstd, range.start, skipped as u64);
+            reader.before = Some(Arc::new(before));
+        }
+        Ok(reader)
+    }
+
+    /// Whether a record begins here, at the end of another one or at the very beginning, that is to be read.
+    ///
+    /// # Errors
+    /// As [`BufRead::fill_buf`].
+    pub(super) fn begins_record(&mut self) -> io::Result<bool> {
+        match self.bounds {
+            Bounds::Byte(end) if self.offset() >= end => Ok(false),
+            Bounds::Spilled => Ok(false),
+            _ => Ok(!self.decoder.inner().fill_buf()?.is_empty()),
+        }
+    }
+
+    /// Whether record `number`, from 0, of those that begin is to be read.
+    pub(super) fn owns(&self, number: u64) -> bool {
+        match self.bounds {
+            Bounds::Dealt(shard) => shard.owns(number),
+            _ => true,
+        }
+    }
+
+    /// What lies before the first record; none where that is nothing.
+    pub(super) fn before(&self) -> Option<&Arc<Before>> {
+        self.before.as_ref()
     }
 
     /// The file that is read.
@@ -119,29 +220,68 @@ impl Reader {
         }
     }
 
+    /// Goes on behind a shard's last frame.
+    fn spill(&mut self) -> io::Result<()> {
+        if let Bounds::Frames { file, rest, progress } = &self.bounds {
+            let file = HashedFile::rest(file.try_clone()?, rest.clone())?;
+            self.decoder = Decoder::frames(file, rest.clone(), progress.clone())?;
+            self.bounds = Bounds::Spilled;
+        }
+        Ok(())
+    }
+}
+
+impl Decoder {
+    fn new(raw: Raw, compression: Compression) -> io::Result<Self> {
+        Ok(match compression {
+            Compression::None => Self::Plain(raw),
+            Compression::Gzip => {
+                Self::Gzip(Box::new(BufReader::with_capacity(BUFFER, GzipMembers::new(raw))))
+            }
+            Compression::Zstd => Self::Zstd(BufReader::with_capacity(BUFFER, zstd_decoder(raw)?)),
+        })
+    }
+
+    /// The frames in these bytes of a zstd file.
+    fn frames(file: HashedFile, range: Range<u64>, progress: Arc<AtomicU64>) -> io::Result<Self> {
+        // To the decoder no frame at all is one that was cut.
+        let compression = if range.is_empty() { Compression::None } else { Compression::Zstd };
+        Self::new(Counted::new(file, range.start, progress), compression)
+    }
+
     fn inner(&mut self) -> &mut dyn BufRead {
-        match &mut self.decoder {
-            Decoder::Plain(raw) => raw,
-            Decoder::Gzip(gzip) => gzip,
-            Decoder::Zstd(zstd) => zstd,
+        match self {
+            Self::Plain(raw) => raw,
+            Self::Gzip(gzip) => gzip,
+            Self::Zstd(zstd) => zstd,
         }
     }
 }
 
 impl Read for Reader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.inner().read(buffer)
+        let count = self.fill_buf()?.read(buffer)?;
+        self.consume(count);
+        Ok(count)
     }
 }
 
 impl BufRead for Reader {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        self.inner().fill_buf()
+        if matches!(self.bounds, Bounds::Frames { .. }) && self.decoder.inner().fill_buf()?.is_empty() {
+            self.spill()?;
+        }
+        self.decoder.inner().fill_buf()
     }
 
     fn consume(&mut self, amount: usize) {
-        self.inner().consume(amount);
+        self.decoder.inner().consume(amount);
     }
+}
+
+/// Says that the data before a shard's frames cannot be decoded.
+fn corrupt(error: &io::Error, share: &Share) -> String {
+    format!("corrupt zstd data before byte {} of the compressed file: {error}", share.bytes.start)
 }
 
 /// Standard input without the buffer of the standard library, which would only copy.
@@ -164,6 +304,13 @@ struct Counted<R> {
     inner: R,
     offset: u64,
     progress: Arc<AtomicU64>,
+}
+
+impl Raw {
+    /// `file`, which is read from byte `offset` on.
+    fn new(file: HashedFile, offset: u64, progress: Arc<AtomicU64>) -> Self {
+        Self { inner: BufReader::with_capacity(BUFFER, file), offset, progress }
+    }
 }
 
 impl<R: BufRead> Read for Counted<R> {

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 use std::fs::{File, Metadata};
-use std::io::{self, Read};
+use std::io::{self, Cursor, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::UNIX_EPOCH;
@@ -28,7 +29,14 @@ impl Digest {
     /// # Errors
     /// The system's.
     pub fn of(path: &Path) -> io::Result<Self> {
+        Self::of_part(path, 0..u64::MAX)
+    }
+
+    /// Reads these bytes of a file, as far as it has them.
+    pub(super) fn of_part(path: &Path, part: Range<u64>) -> io::Result<Self> {
         let (mut file, mut hasher) = (File::open(path)?, Hasher::default());
+        file.seek(SeekFrom::Start(part.start))?;
+        let mut file = file.take(part.end.saturating_sub(part.start));
         let mut buffer = vec![0; BUFFER];
         loop {
             match file.read(&mut buffer) {
@@ -73,6 +81,8 @@ impl Hasher {
 pub(super) struct InputDigest {
     /// None before the end.
     pub digest: Option<Digest>,
+    /// The bytes that it is of, where a shard reads a part.
+    pub part: Option<Range<u64>>,
     /// When it was last changed, in nanoseconds since 1970; none for a stream.
     pub modified: Option<u64>,
     /// Its records, those that were refused among them; none before the end.
@@ -113,52 +123,120 @@ pub(super) struct Changed;
 /// neither state.
 pub(super) struct HashedFile {
     file: File,
+    /// What comes before the rest of it.
+    head: Cursor<Vec<u8>>,
     /// None once the end was seen.
     hasher: Option<Hasher>,
     /// Size and time of the last change, at first; none for a stream.
     before: Option<(u64, Option<u64>)>,
     digests: InputDigests,
     index: usize,
+    /// How far reading has come.
+    at: u64,
+    /// The bytes that are hashed; `None` where that is all of them.
+    part: Option<Range<u64>>,
+    /// Where the file ends for the reader.
+    stop: u64,
+}
+
+/// The bytes of a file that a shard looks at.
+pub(super) struct Stretch {
+    /// Those in which its records begin, which are hashed.
+    pub part: Range<u64>,
+    /// Where reading begins and ends.
+    pub read: Range<u64>,
 }
 
 impl HashedFile {
     /// The digest goes into `digests` under `index`. A stream may lie in a file, of which it is a part.
-    pub fn new(file: File, is_stream: bool, digests: InputDigests, index: usize) -> io::Result<Self> {
+    /// `head` are the first bytes, which have been read and will be given again.
+    pub fn new(
+        file: File,
+        is_stream: bool,
+        head: Vec<u8>,
+        digests: InputDigests,
+        index: usize,
+    ) -> io::Result<Self> {
         let is_file = !is_stream && file.metadata()?.is_file();
         let before = if is_file { Some(state(&file)?) } else { None };
-        Ok(Self { file, hasher: Some(Hasher::default()), before, digests, index })
+        let hasher = Some(Hasher::default());
+        let head = Cursor::new(head);
+        Ok(Self { file, head, hasher, before, digests, index, at: 0, part: None, stop: u64::MAX })
+    }
+
+    /// A part of a regular file, whose digest goes into `digests` under `index`.
+    pub fn part(mut file: File, stretch: Stretch, digests: InputDigests, index: usize) -> io::Result<Self> {
+        let Stretch { part, read } = stretch;
+        file.seek(SeekFrom::Start(read.start))?;
+        let before = Some(state(&file)?);
+        let (part, hasher) = (Some(part), Some(Hasher::default()));
+        let (at, stop, head) = (read.start, read.end, Cursor::default());
+        Ok(Self { file, head, hasher, before, digests, index, at, part, stop })
+    }
+
+    /// Bytes of a regular file that are not hashed.
+    pub fn rest(mut file: File, read: Range<u64>) -> io::Result<Self> {
+        file.seek(SeekFrom::Start(read.start))?;
+        let digests = InputDigests::default();
+        let (at, stop) = (read.start, read.end);
+        let head = Cursor::default();
+        Ok(Self { file, head, hasher: None, before: None, digests, index: 0, at, part: None, stop })
+    }
+
+    /// Hashes what has just been read, as far as it is to be.
+    fn note(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let start = self.at;
+        self.at += bytes.len() as u64;
+        let Some(hasher) = &mut self.hasher else { return Ok(()) };
+        let is_end = match &self.part {
+            None => {
+                hasher.update(bytes);
+                bytes.is_empty()
+            }
+            Some(part) => {
+                let place = |at: u64| (at.clamp(start, self.at) - start) as usize;
+                hasher.update(&bytes[place(part.start)..place(part.end).max(place(part.start))]);
+                bytes.is_empty() || self.at >= part.end
+            }
+        };
+        match self.hasher.take_if(|_| is_end) {
+            Some(hasher) => self.end(&hasher),
+            None => Ok(()),
+        }
     }
 
     fn end(&self, hasher: &Hasher) -> io::Result<()> {
-        if let Some(before) = self.before
-            && (state(&self.file)? != before || hasher.bytes() != before.0)
-        {
-            return Err(io::Error::other(Changed));
+        if let Some(before) = self.before {
+            let expected = self.part.as_ref().map_or(before.0, |part| part.end.saturating_sub(part.start));
+            if state(&self.file)? != before || hasher.bytes() != expected {
+                return Err(io::Error::other(Changed));
+            }
         }
         self.digests.set(self.index, |input| {
             input.digest = Some(hasher.digest());
+            input.part = self.part.clone();
             input.modified = self.before.and_then(|(_, modified)| modified);
         });
         Ok(())
     }
 }
 
-fn state(file: &File) -> io::Result<(u64, Option<u64>)> {
+/// Size and time of the last change.
+pub(super) fn state(file: &File) -> io::Result<(u64, Option<u64>)> {
     let metadata = file.metadata()?;
     Ok((metadata.len(), modified(&metadata)))
 }
 
 impl Read for HashedFile {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.file.read(buffer)?;
-        if let Some(hasher) = &mut self.hasher {
-            hasher.update(&buffer[..count]);
-        }
-        if count == 0
-            && !buffer.is_empty()
-            && let Some(hasher) = self.hasher.take()
-        {
-            self.end(&hasher)?;
+        let left = usize::try_from(self.stop.saturating_sub(self.at)).unwrap_or(usize::MAX);
+        let wanted = buffer.len().min(left);
+        let count = match self.head.read(&mut buffer[..wanted])? {
+            0 => self.file.read(&mut buffer[..wanted])?,
+            count => count,
+        };
+        if !buffer.is_empty() {
+            self.note(&buffer[..count])?;
         }
         Ok(count)
     }

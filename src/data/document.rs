@@ -7,8 +7,11 @@ use std::sync::Arc;
 use super::format::Format;
 use super::jsonl::Record;
 use super::messages;
+#[cfg(feature = "parquet")]
+use super::parquet::Row;
 use super::patch::{Member, Patch, quoted, splice};
-use super::refused::{Mark, Refused};
+use super::refused::{Mark, Refused, RefusedRow};
+use super::shard::part::Line;
 use crate::random::{ids_stream, text_stream};
 use crate::{Error, Result};
 
@@ -27,7 +30,7 @@ pub enum Content {
 #[derive(Debug)]
 pub struct Document {
     pub(super) source: Arc<Path>,
-    pub(super) line: u64,
+    pub(super) line: Line,
     pub(super) mark: Mark,
     pub(super) content: Content,
     pub(super) origin: Origin,
@@ -39,6 +42,9 @@ pub(super) enum Origin {
     Json(Box<Record>),
     /// A text file; the name under which its text goes into a JSON line.
     Text(Arc<str>),
+    /// A row of a table.
+    #[cfg(feature = "parquet")]
+    Row(Box<Row>),
 }
 
 impl Document {
@@ -50,14 +56,20 @@ impl Document {
         let source: Arc<Path> = Path::new("-").into();
         let (record, content) = Record::parse(line.into(), text_field)
             .map_err(|(_, reason)| Error::Record { path: source.to_path_buf(), line: 1, reason })?;
-        Ok(Self { source, line: 1, mark: Mark::default(), content, origin: Origin::Json(Box::new(record)) })
+        Ok(Self {
+            source,
+            line: 1.into(),
+            mark: Mark::default(),
+            content,
+            origin: Origin::Json(Box::new(record)),
+        })
     }
 
     /// A document from plain text, written as `{"text": …}` where JSON is asked for.
     pub fn from_text(text: impl Into<String>) -> Self {
         let (source, content) = (Path::new("-").into(), Content::Text(text.into()));
         let mark = Mark::default();
-        Self { source, line: 1, mark, content, origin: Origin::Text("text".into()) }
+        Self { source, line: 1.into(), mark, content, origin: Origin::Text("text".into()) }
     }
 
     /// The file it was read from; `-` is standard input.
@@ -70,12 +82,13 @@ impl Document {
         self.mark.file
     }
 
-    /// Its line in the decompressed file, from 1 (always 1 for a text file).
+    /// Its line in the decompressed file, from 1 (always 1 for a text file). Where a shard begins inside the file,
+    /// the first call reads what lies before it.
     pub fn line(&self) -> u64 {
-        self.line
+        self.line.in_file()
     }
 
-    /// Its number among the records of its file, from 0. Those that could not be read are counted.
+    /// Its number among the records of its file, or of the shard's part of it, from 0. Those that could not be read are counted.
     pub fn index(&self) -> u64 {
         self.mark.records.saturating_sub(1)
     }
@@ -113,6 +126,8 @@ impl Document {
     pub fn string_member(&self, name: &str) -> Result<Option<String>> {
         match &self.origin {
             Origin::Json(record) => record.string(name).map_err(|reason| self.error(reason)),
+            #[cfg(feature = "parquet")]
+            Origin::Row(row) => row.string(name).map_err(|reason| self.error(reason)),
             Origin::Text(_) => Ok(None),
         }
     }
@@ -135,6 +150,8 @@ impl Document {
     pub fn id(&self) -> Option<&str> {
         match &self.origin {
             Origin::Json(record) => record.id(),
+            #[cfg(feature = "parquet")]
+            Origin::Row(row) => row.id(),
             Origin::Text(_) => None,
         }
     }
@@ -143,6 +160,8 @@ impl Document {
     pub fn metadata(&self) -> Option<&str> {
         match &self.origin {
             Origin::Json(record) => record.metadata(),
+            #[cfg(feature = "parquet")]
+            Origin::Row(row) => row.metadata(),
             Origin::Text(_) => None,
         }
     }
@@ -151,6 +170,8 @@ impl Document {
     pub fn raw_ids(&self) -> Option<&str> {
         match &self.origin {
             Origin::Json(record) => record.ids(),
+            #[cfg(feature = "parquet")]
+            Origin::Row(row) => row.ids(),
             Origin::Text(_) => None,
         }
     }
@@ -163,6 +184,8 @@ impl Document {
         };
         match &self.origin {
             Origin::Json(record) => record.len() + content,
+            #[cfg(feature = "parquet")]
+            Origin::Row(row) => row.weight() + content,
             Origin::Text(_) => content,
         }
     }
@@ -176,15 +199,18 @@ impl Document {
     pub fn render(&self, patch: &Patch, format: Format) -> Result<Vec<u8>> {
         let rendered = match (format, &self.origin) {
             (Format::JsonLines, Origin::Json(record)) => record.patched(patch),
+            #[cfg(feature = "parquet")]
+            (Format::JsonLines, Origin::Row(row)) => row.patched(patch),
             (Format::JsonLines, Origin::Text(field)) => self.as_record(field, patch),
             (Format::Text, _) => self.as_text(patch),
+            (Format::Parquet, _) => Err("a row of Parquet stands in its file alone".into()),
         };
         rendered.map_err(|reason| self.error(reason))
     }
 
     /// An error about this document, naming file and line.
     pub fn error(&self, reason: impl Into<String>) -> Error {
-        Error::Record { path: self.source.to_path_buf(), line: self.line, reason: reason.into() }
+        self.line.error(&self.source, reason.into())
     }
 
     /// The document after the edits of `patch`, as it would be read where [`Document::render`] wrote it as a JSON line. Its
@@ -197,14 +223,18 @@ impl Document {
             Origin::Json(record) => {
                 record.edited(patch).map(|(record, content)| (content, Origin::Json(record)))
             }
+            #[cfg(feature = "parquet")]
+            Origin::Row(row) => {
+                row.edited(patch, &self.content).map(|(row, content)| (content, Origin::Row(Box::new(row))))
+            }
             Origin::Text(field) => self.as_text(patch).map(|text| {
                 let text = String::from_utf8_lossy(&text).into_owned();
                 (Content::Text(text), Origin::Text(field.clone()))
             }),
         };
         let (content, origin) = edited.map_err(|reason| self.error(reason))?;
-        let Self { line, mark, .. } = *self;
-        Ok(Self { source: self.source.clone(), line, mark, content, origin })
+        let (source, line, mark) = (self.source.clone(), self.line.clone(), self.mark);
+        Ok(Self { source, line, mark, content, origin })
     }
 
     /// The document as a record that is not used, with what [`Document::error`] or the like says about it.
@@ -213,13 +243,17 @@ impl Document {
             Error::Record { reason, .. } => reason.clone(),
             other => other.to_string(),
         };
-        let (format, raw) = match (self.origin, self.content) {
-            (Origin::Json(record), _) => (Format::JsonLines, record.into_line()),
-            (Origin::Text(_), Content::Text(text) | Content::Messages(text)) => (Format::Text, text),
-            (Origin::Text(_), Content::Ids(_)) => (Format::Text, String::new()),
+        let (format, raw, row) = match (self.origin, self.content) {
+            (Origin::Json(record), _) => (Format::JsonLines, record.into_line(), RefusedRow::default()),
+            #[cfg(feature = "parquet")]
+            (Origin::Row(row), _) => (Format::JsonLines, row.object(), Some(row)),
+            (Origin::Text(_), Content::Text(text) | Content::Messages(text)) => {
+                (Format::Text, text, RefusedRow::default())
+            }
+            (Origin::Text(_), Content::Ids(_)) => (Format::Text, String::new(), RefusedRow::default()),
         };
         let (source, line, mark) = (self.source, self.line, self.mark);
-        Refused { source, line, mark, reason, raw: raw.into_bytes(), is_cut: false, format }
+        Refused { source, line, mark, reason, raw: raw.into_bytes(), is_cut: false, format, row }
     }
 
     fn as_record(&self, field: &str, patch: &Patch) -> Result<Vec<u8>, String> {

@@ -10,6 +10,8 @@ pub enum Format {
     JsonLines,
     /// One document, the whole file (`.txt`).
     Text,
+    /// One document a row (`.parquet`).
+    Parquet,
 }
 
 /// How a file is compressed.
@@ -35,6 +37,8 @@ impl Format {
         match extension.to_str()? {
             "jsonl" | "json" => Some(Self::JsonLines),
             "txt" => Some(Self::Text),
+            // It compresses its own columns.
+            "parquet" if Compression::from_name(path) == Compression::None => Some(Self::Parquet),
             _ => None,
         }
     }

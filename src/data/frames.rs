@@ -1,5 +1,6 @@
 //! How documents become the bytes of a frame: a part of an output that can be read by itself.
 
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +15,7 @@ use crate::{Error, Result};
 /// small enough that little is done again after a run was killed.
 pub const DEFAULT_FRAME_BYTES: usize = 1 << 20;
 
-/// Collects documents into frames. The frames of an output one after the other are the output.
+/// Collects documents into frames. The frames of an output one after the other are the output, unless it is assembled.
 pub(super) trait Framing: Send {
     /// Adds a document.
     fn document(&mut self, document: &Document, patch: &Patch) -> Result<()>;
@@ -30,6 +31,16 @@ pub(super) trait Framing: Send {
 
     /// Closes the frame and gives its bytes.
     fn close(&mut self) -> Result<Vec<u8>>;
+
+    /// Whether the output is not its frames one after the other, but made of them: [`Framing::assemble`].
+    fn is_assembled(&self) -> bool {
+        false
+    }
+
+    /// Writes the output that is made of the frames in a file, which end at these bytes.
+    fn assemble(&self, _: &File, _: &[u64], _: &mut (dyn Write + Send)) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// JSON lines or a text, plain or compressed: gzip members, zstd frames.
@@ -62,7 +73,7 @@ impl Framing for ByteFraming {
     fn document(&mut self, document: &Document, patch: &Patch) -> Result<()> {
         let bytes = document.render(patch, self.format)?;
         match self.format {
-            Format::JsonLines => self.line(&bytes),
+            Format::JsonLines | Format::Parquet => self.line(&bytes),
             Format::Text => self.append(&bytes),
         }
     }
@@ -74,8 +85,8 @@ impl Framing for ByteFraming {
 
     fn pass(&mut self, refused: &Refused) -> Result<bool> {
         match (refused.passed(self.format), self.format) {
-            (Some(bytes), Format::JsonLines) => self.line(bytes).map(|()| true),
             (Some(bytes), Format::Text) => self.append(bytes).map(|()| true),
+            (Some(bytes), _) => self.line(bytes).map(|()| true),
             (None, _) => Ok(false),
         }
     }

@@ -71,6 +71,18 @@ impl Record {
         self.line
     }
 
+    /// The line without its text, its metadata and, unless they are to be kept, its ids; none where nothing is left. Its
+    /// messages are edited, other members are set.
+    #[cfg(feature = "parquet")]
+    pub fn rest(&self, keep_ids: bool, patch: &Patch) -> Result<Option<Vec<u8>>, String> {
+        let ids = if keep_ids { Member::Keep } else { Member::Remove };
+        let patch = Patch { text: Member::Remove, ids, metadata: Member::Remove, ..*patch };
+        if patch.members.is_empty() && self.spans.removed(&patch).len() == self.spans.count {
+            return Ok(None);
+        }
+        Ok(Some(self.patched(&patch)?.trim_ascii().to_vec()))
+    }
+
     /// The raw JSON of the member `id`.
     pub fn id(&self) -> Option<&str> {
         self.spans.id.as_ref().map(|span| &self.line[span.value.clone()])
@@ -104,12 +116,9 @@ impl Record {
                 None => added.push(format!("\"input_ids\":{array}")),
             }
         }
-        for (name, value) in patch.members {
-            match Spans::find(&self.line, name)?.text {
-                Some(span) => splices.push(Splice { range: span.value, new: (*value).to_owned() }),
-                None => added.push(format!("{}:{value}", quoted(name))),
-            }
-        }
+        let (replaced, new) = member_splices(&self.line, patch.members)?;
+        splices.extend(replaced);
+        added.extend(new);
         if let Member::Set(metadata) = patch.metadata {
             added.push(format!("\"toedit\":{metadata}"));
         }
@@ -147,6 +156,30 @@ impl Record {
             (Member::Keep | Member::Remove, _) => Ok(Vec::new()),
         }
     }
+}
+
+/// `line`, which is one JSON object, with members set as [`Patch::members`] has them.
+#[cfg(feature = "parquet")]
+pub(super) fn with_members(line: &str, members: &[(&str, &str)]) -> Result<Vec<u8>, String> {
+    let Spans { count, end, .. } = Spans::find(line, "")?;
+    let (mut splices, added) = member_splices(line, members)?;
+    if !added.is_empty() {
+        let comma = if count > 0 { "," } else { "" };
+        splices.push(Splice { range: end..end, new: format!("{comma}{}", added.join(",")) });
+    }
+    Ok(apply(line, splices))
+}
+
+/// What replaces members that are there, and those that are to be added.
+fn member_splices(line: &str, members: &[(&str, &str)]) -> Result<(Vec<Splice>, Vec<String>), String> {
+    let (mut splices, mut added) = (Vec::new(), Vec::new());
+    for (name, value) in members {
+        match Spans::find(line, name)?.text {
+            Some(span) => splices.push(Splice { range: span.value, new: (*value).to_owned() }),
+            None => added.push(format!("{}:{value}", quoted(name))),
+        }
+    }
+    Ok((splices, added))
 }
 
 impl Spans {

@@ -79,6 +79,9 @@ pub struct InputRecord {
     /// None where it was not read to its end.
     #[serde(flatten)]
     pub digest: Option<Digest>,
+    /// The bytes of it that the digest is of, first and one past the last, where a shard read a part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<[u64; 2]>,
     /// When it had last been changed, in nanoseconds since 1970; null for a stream.
     pub modified: Option<u64>,
     /// Its records, where it was read to its end.
@@ -172,8 +175,12 @@ impl Manifest {
         for input in &self.inputs {
             let (Some(then), Some(changed)) = (&input.digest, input.modified) else { continue };
             let now = fs::metadata(&input.path).map_err(|e| Error::io(&input.path, e))?;
-            let untouched = now.len() == then.bytes && modified(&now) == Some(changed);
-            if !untouched && Digest::of(&input.path).map_err(|e| Error::io(&input.path, e))? != *then {
+            // A part lies in a file whose size is among the settings.
+            let untouched =
+                (input.part.is_some() || now.len() == then.bytes) && modified(&now) == Some(changed);
+            let [start, end] = input.part.unwrap_or([0, u64::MAX]);
+            let digest = || Digest::of_part(&input.path, start..end).map_err(|e| Error::io(&input.path, e));
+            if !untouched && digest()? != *then {
                 let made = output.display();
                 return Err(Error::file(
                     &input.path,

@@ -34,12 +34,16 @@ mod manifest;
 pub mod messages;
 mod names;
 mod output;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod partial;
 mod patch;
+mod plain_lines;
 mod reader;
 mod refused;
 mod resume;
 mod settings;
+mod shard;
 mod sink;
 mod source;
 #[doc(hidden)]
@@ -54,20 +58,21 @@ pub use document::{Content, Document, stream_key};
 pub(crate) use folder::{hold, names};
 pub use format::{Compression, Format};
 pub use frames::DEFAULT_FRAME_BYTES;
-pub use lines::{Line, Lines};
 pub use manifest::{InputRecord, Manifest, RecordCounts, peak_memory};
 pub use messages::{Message, MessageEdits};
 pub use names::{manifest_path, output_of_journal, rejects_path};
 pub use output::{Outputs, Payload};
 pub use patch::{Member, Patch, TextEdit, splice};
+pub use plain_lines::{Line, Lines};
 pub use reader::{DEFAULT_MAX_DOCUMENT_BYTES, Documents, ReadOptions, ReadPlan};
 pub use refused::{Arrival, Mark, Refused};
 pub use settings::Settings;
 pub(crate) use settings::difference;
 #[cfg(feature = "cli")]
 pub(crate) use settings::{MAX_DOCUMENT_BYTES, ON_ERROR};
+pub use shard::Shard;
 pub use sink::{STANDARD_OUTPUT, Sink};
 #[cfg(feature = "cli")]
 pub(crate) use source::is_dash;
 pub use source::{InputFile, Inputs, Progress};
-pub use writer::{Begin, Counts, OutputWriter, WriteConfig, Written};
+pub use writer::{Begin, Counts, OutputColumns, OutputWriter, WriteConfig, Written};

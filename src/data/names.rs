@@ -21,6 +21,8 @@ const TOKEN: usize = 16;
 pub(super) enum Kind {
     /// The output as far as it has come.
     Partial,
+    /// The output, made of the frames in the other.
+    Assembled,
     /// The reject file as far as it has come.
     Rejects,
     /// What of both is valid.
@@ -30,11 +32,12 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [Self::Partial, Self::Rejects, Self::Journal, Self::Whole];
+    pub const ALL: [Self; 5] = [Self::Partial, Self::Assembled, Self::Rejects, Self::Journal, Self::Whole];
 
     fn name(self) -> &'static str {
         match self {
             Self::Partial => "partial",
+            Self::Assembled => "assembled",
             Self::Rejects => "rejects",
             Self::Journal => "journal",
             Self::Whole => "whole",

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::format::{Compression, Format};
 use super::names::rejects_path;
+use super::shard::Shard;
 use super::sink::{Sink, check_free, check_writable};
 use super::source::{InputFile, Inputs, is_dash};
 use super::writer::{Begin, Counts, OutputWriter, WriteConfig, one_document};
@@ -18,7 +19,7 @@ use crate::{Error, Result};
 pub enum Payload {
     /// The documents themselves, in the format that the output's name asks for.
     Documents,
-    /// Lines of JSON about the documents: a text file's lines go to a `.jsonl` file.
+    /// Lines of JSON about the documents: a text file's lines go to a `.jsonl` file, a Parquet file's too.
     Lines,
 }
 
@@ -31,11 +32,13 @@ pub struct Outputs {
     folder: Option<PathBuf>,
     /// What they are made from.
     inputs: Vec<InputFile>,
+    /// The part of the documents that is written.
+    shard: Option<Shard>,
 }
 
 impl Outputs {
     /// Decides where documents go. `output` names a file if it is `-` or ends in `.jsonl`, `.json` or `.txt`
-    /// (and `.gz`, `.zst`) and is no folder: that file takes all documents. Otherwise it is a folder, made
+    /// (and `.gz`, `.zst`) or `.parquet` and is no folder: that file takes all documents. Otherwise it is a folder, made
     /// when writing begins, in which each input file has an output of its own name (`stdin.jsonl` for
     /// standard input), at its place below the input folder.
     ///
@@ -45,15 +48,48 @@ impl Outputs {
     pub fn plan(inputs: &Inputs, output: &Path, payload: Payload) -> Result<Self> {
         let files = inputs.files().to_vec();
         let outputs = if names_file(output)? {
-            Self { paths: vec![single_file(inputs, output, payload)?], folder: None, inputs: files }
+            Self {
+                paths: vec![single_file(inputs, output, payload)?],
+                folder: None,
+                inputs: files,
+                shard: None,
+            }
         } else {
             let names = files.iter().map(|file| output.join(&file.relative));
             let paths = names.map(|path| lines_name(path, payload)).collect();
-            Self { paths, folder: Some(output.to_owned()), inputs: files }
+            Self { paths, folder: Some(output.to_owned()), inputs: files, shard: None }
         };
         outputs.refuse_collisions()?;
         outputs.refuse_inputs(inputs)?;
         Ok(outputs)
+    }
+
+    /// The outputs of one shard, named by [`Shard::rename`]. Each shard has a part of every output, be it without a
+    /// document; a text file is the whole document and belongs to one shard alone.
+    ///
+    /// # Errors
+    /// An output that is an input or lies in an input folder; a text file that would take a part of a file of records.
+    pub fn sharded(mut self, inputs: &Inputs, shard: Shard) -> Result<Self> {
+        for (path, input) in self.paths.iter_mut().zip(inputs.files()) {
+            if Format::from_name(path) == Some(Format::Text) && input.format != Format::Text {
+                return Err(one_document(path, "a shard"));
+            }
+            *path = shard.rename(path);
+        }
+        self.shard = Some(shard);
+        self.refuse_inputs(inputs)?;
+        Ok(self)
+    }
+
+    /// The part of the documents that is written; none where that is all of them.
+    pub(super) fn shard(&self) -> Option<Shard> {
+        self.shard
+    }
+
+    /// Whether an output is a text file of another shard.
+    pub(super) fn is_elsewhere(&self, output: usize) -> bool {
+        let is_text = Format::from_name(&self.paths[output]) == Some(Format::Text);
+        is_text && self.shard.is_some_and(|shard| !shard.owns(output as u64))
     }
 
     /// The files that will be written.
@@ -176,29 +212,35 @@ fn names_file(output: &Path) -> Result<bool> {
         return Ok(true);
     }
     if output.exists() {
-        return Err(Error::file(output, "exists and is neither a folder nor named .jsonl, .json or .txt"));
+        return Err(Error::file(
+            output,
+            "exists and is neither a folder nor named .jsonl, .json, .txt or .parquet",
+        ));
     }
     if Compression::from_name(output) != Compression::None {
-        return Err(Error::file(output, "names a compression but no format: expected .jsonl.gz or the like"));
+        return Err(Error::file(
+            output,
+            "names a compression but no format that is compressed as a whole: expected .jsonl.gz or the like",
+        ));
     }
     Ok(false)
 }
 
 fn single_file(inputs: &Inputs, output: &Path, payload: Payload) -> Result<PathBuf> {
-    if Format::from_name(output) == Some(Format::Text) {
-        if payload == Payload::Lines {
-            return Err(Error::file(output, "the output consists of JSON lines: expected .jsonl"));
-        }
-        if inputs.files().len() > 1 {
-            return Err(one_document(output, &format!("{} files", inputs.files().len())));
-        }
+    let format = Format::from_name(output);
+    if payload == Payload::Lines && matches!(format, Some(Format::Text | Format::Parquet)) {
+        return Err(Error::file(output, "the output consists of JSON lines: expected .jsonl"));
+    }
+    if format == Some(Format::Text) && inputs.files().len() > 1 {
+        return Err(one_document(output, &format!("{} files", inputs.files().len())));
     }
     Ok(output.to_owned())
 }
 
-/// The name under which lines about a file are kept: `a.txt.gz` becomes `a.jsonl.gz`.
+/// The name under which lines about a file are kept: `a.txt.gz` becomes `a.jsonl.gz`, `a.parquet` `a.jsonl`.
 fn lines_name(path: PathBuf, payload: Payload) -> PathBuf {
-    if payload == Payload::Documents || Format::from_name(&path) != Some(Format::Text) {
+    let is_of_lines = matches!(Format::from_name(&path), None | Some(Format::JsonLines));
+    if payload == Payload::Documents || is_of_lines {
         return path;
     }
     match Compression::from_name(&path) {

@@ -5,7 +5,7 @@
 //! make one output, each completes its own file, with the same bytes.
 
 use std::fs::File;
-use std::io::{self, ErrorKind};
+use std::io::{self, BufWriter, ErrorKind, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -45,10 +45,13 @@ pub(super) struct Partial {
     site: Site,
     settings: Settings,
     output: Part,
+    /// What is made of its frames, where they are not the output themselves.
+    assembled: Option<Part>,
     /// None before anything is set aside.
     rejects: Option<Part>,
     journal: JournalWriter,
-    frames: u64,
+    /// Where each frame ends.
+    ends: Vec<u64>,
     /// The last frame; none before the first.
     last: Option<Commit>,
     /// When this process began, and what earlier ones took.
@@ -97,8 +100,8 @@ impl Partial {
         let begin = Line::Begin(Begin::new(settings.clone(), site.overwrite));
         journal.append(&begin).map_err(|e| Error::io(&path, e))?;
         let started = (Instant::now(), 0.0);
-        let (rejects, frames, last) = (None, 0, None);
-        Ok(Self { site, settings, output, rejects, journal, frames, last, started, _lock: lock })
+        let (assembled, rejects, ends, last) = (None, None, Vec::new(), None);
+        Ok(Self { site, settings, output, assembled, rejects, journal, ends, last, started, _lock: lock })
     }
 
     /// Makes all that was written durable, the journal last.
@@ -176,9 +179,28 @@ impl Partial {
     fn record(&mut self, commit: Commit) -> Result<()> {
         let line = Line::Frame(commit.clone());
         self.journal.append(&line).map_err(|e| self.site.error(Kind::Journal, e))?;
-        self.frames += 1;
+        self.ends.push(commit.output.end);
         self.last = Some(commit);
         Ok(())
+    }
+
+    /// Makes the output of its frames: `write` gets their file and where each ends.
+    ///
+    /// # Errors
+    /// Those of `write`; the system's.
+    pub fn assemble(
+        &mut self,
+        write: impl FnOnce(&File, &[u64], &mut (dyn Write + Send)) -> Result<()>,
+    ) -> Result<()> {
+        let mut part = Part::create(&self.site, Kind::Assembled)?;
+        let mut buffer = BufWriter::with_capacity(COPY, &mut part);
+        write(self.output.file.file(), &self.ends, &mut buffer)?;
+        let flushed = buffer.flush();
+        drop(buffer);
+        flushed.map_err(|e| Error::io(&part.path, e))?;
+        part.sync()?;
+        self.assembled = Some(part);
+        self.site.sync_folder()
     }
 
     /// Gives the output its name, and writes its manifest; `has_output` is false where there is to be a reject file alone.
@@ -187,16 +209,17 @@ impl Partial {
     /// The system's; another output has taken the name.
     pub fn finish(mut self, inputs: Vec<InputRecord>, has_output: bool) -> Result<Manifest> {
         let last = self.last.take().unwrap_or_default();
-        let output = has_output.then(|| self.output.hasher.digest());
+        let whole = self.assembled.as_ref().unwrap_or(&self.output);
+        let output = has_output.then(|| whole.hasher.digest());
         let rejects = self.rejects.as_ref().map(|part| part.hasher.digest());
-        let (frames, seconds) = (self.frames, self.seconds());
+        let (frames, seconds) = (self.ends.len() as u64, self.seconds());
         let made = Made { settings: self.settings, inputs, frames, seconds };
         let manifest = Manifest::new([output, rejects], last.records, last.counts, made);
         let site = &self.site;
         let end = Line::End(Box::new(manifest.clone()));
         let ended = self.journal.append(&end).and_then(|()| self.journal.sync());
         ended.map_err(|e| site.error(Kind::Journal, e))?;
-        let files = [Some(self.output.file.file()), self.rejects.as_ref().map(|part| part.file.file())];
+        let files = [Some(whole.file.file()), self.rejects.as_ref().map(|part| part.file.file())];
         site.publish(&manifest, &site.token, files)?;
         Ok(manifest)
     }
@@ -217,6 +240,18 @@ impl Part {
 
     fn sync(&mut self) -> Result<()> {
         self.file.sync().map_err(|e| Error::io(&self.path, e))
+    }
+}
+
+impl Write for Part {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.append(bytes)?;
+        self.hasher.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -254,7 +289,9 @@ impl Site {
         let [output, rejects] = files;
         let place = [from(Kind::Rejects), rejects_path(&self.output)];
         self.give_name(place, manifest.rejects.as_ref(), rejects)?;
-        let place = [from(Kind::Partial), self.output.clone()];
+        let assembled = from(Kind::Assembled);
+        let output_file = if assembled.exists() { assembled } else { from(Kind::Partial) };
+        let place = [output_file, self.output.clone()];
         self.give_name(place, manifest.output.as_ref(), output)?;
         self.sync_folder()?;
         self.write_whole(&old, |file| file.append(&manifest.to_bytes()))?;

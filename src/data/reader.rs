@@ -1,26 +1,23 @@
 //! From files to documents, one record at a time.
 
-use std::io::{BufRead, Read};
-use std::mem;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::vec;
 
 use xxhash_rust::xxh3::Xxh3;
 
-use super::compress::Reader;
+use super::compress::Source;
 use super::digest::InputDigests;
-use super::document::{Content, Document, Origin};
+use super::document::Document;
 use super::format::Format;
-use super::jsonl::Record;
-use super::refused::{Arrival, Mark, Refused};
+use super::lines::Lines;
+#[cfg(feature = "parquet")]
+use super::parquet;
+use super::refused::{Arrival, Mark};
+use super::shard::Shard;
 use super::source::{InputFile, Progress};
 use crate::{Error, Result};
-
-/// U+FEFF in UTF-8, which some editors put before the first line.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-/// What is kept of a record that is too long.
-const KEPT_OF_CUT: usize = 64 << 10;
 
 /// The longest line, or text file, unless [`ReadOptions`] say otherwise: 64 MiB.
 pub const DEFAULT_MAX_DOCUMENT_BYTES: usize = 64 << 20;
@@ -33,11 +30,13 @@ pub struct ReadOptions {
     /// The longest line, or text file, in bytes after decompression. A longer one is an error and is not kept
     /// in memory.
     pub max_document_bytes: usize,
+    /// The part of the records to read; all of them where there is none.
+    pub shard: Option<Shard>,
 }
 
 impl Default for ReadOptions {
     fn default() -> Self {
-        Self { text_field: "text".into(), max_document_bytes: DEFAULT_MAX_DOCUMENT_BYTES }
+        Self { text_field: "text".into(), max_document_bytes: DEFAULT_MAX_DOCUMENT_BYTES, shard: None }
     }
 }
 
@@ -70,8 +69,11 @@ pub(super) enum Start {
 ///
 /// JSON lines: each line that is not blank is one object, in valid UTF-8. A byte order mark before the first
 /// line and blank lines are left out; `\r` before a line's end belongs to the record. An object with text is
-/// read as text, even if it holds `input_ids` too, and one with ids as ids, even if it holds `messages`. A text file is one document, a byte order mark being part
-/// of its text.
+/// read as text, even if it holds `input_ids` too, and one with ids as ids, even if it holds `messages`. A text file is one
+/// document, a byte order mark being part of its text.
+///
+/// Parquet: each row is a record, which counts as a line. The first of the columns of that name, `input_ids` and `messages`
+/// that is not null in it is read.
 ///
 /// [`Error::Record`] concerns one record: the iterator goes on behind it. After any other error the rest of
 /// that file is lost, and the iterator ends. [`Documents::arrivals`] gives such records whole.
@@ -79,6 +81,7 @@ pub struct Documents {
     files: std::iter::Enumerate<vec::IntoIter<InputFile>>,
     field: Arc<str>,
     limit: usize,
+    shard: Option<Shard>,
     progress: Progress,
     plan: ReadPlan,
     /// The hash of the files before this one, where all share one.
@@ -88,22 +91,29 @@ pub struct Documents {
 
 /// The file that is being read.
 struct Current {
-    reader: Reader,
+    records: Box<dyn Records>,
     file: usize,
-    format: Format,
-    /// Lines begun so far.
-    line: u64,
     /// Records read so far.
-    records: u64,
+    count: u64,
     hash: Xxh3,
-    /// Bytes of the decompressed file used so far.
-    offset: u64,
-    /// The record at hand.
-    buffer: Vec<u8>,
-    /// Where it began.
-    start: u64,
-    /// It was longer than allowed; the rest of it is still to be passed over.
-    is_cut: bool,
+}
+
+/// The records of one file, or of a shard's part of it.
+pub(super) trait Records: Send {
+    /// The file.
+    fn path(&self) -> &Arc<Path>;
+
+    /// Goes to the next record, whose document may have so many bytes; false at the end.
+    fn advance(&mut self, limit: usize) -> Result<bool>;
+
+    /// The bytes of the record at hand that its hash is of.
+    fn raw(&self) -> &[u8];
+
+    /// Where it began, a byte of the data.
+    fn offset(&self) -> u64;
+
+    /// The record at hand; it is not to be asked for twice.
+    fn arrival(&mut self, mark: Mark, limit: usize) -> Arrival;
 }
 
 impl Documents {
@@ -115,8 +125,8 @@ impl Documents {
             )));
         }
         let (files, limit) = (files.into_iter().enumerate(), options.max_document_bytes);
-        let (field, plan) = (field.into(), ReadPlan::default());
-        Ok(Self { files, field, limit, progress, plan, chain: 0, current: None })
+        let (field, plan, shard) = (field.into(), ReadPlan::default(), options.shard);
+        Ok(Self { files, field, limit, shard, progress, plan, chain: 0, current: None })
     }
 
     /// Begins where an earlier run left off.
@@ -146,7 +156,7 @@ impl Documents {
     fn find_next(&mut self) -> Result<Option<Arrival>> {
         loop {
             if let Some(current) = &mut self.current {
-                if let Some(arrival) = current.next_arrival(&self.field, self.limit)? {
+                if let Some(arrival) = current.next_arrival(self.limit)? {
                     return Ok(Some(arrival));
                 }
                 self.close();
@@ -159,7 +169,11 @@ impl Documents {
 
     /// Opens the next file; false where there is none.
     fn advance(&mut self) -> Result<bool> {
-        let Some((file, input)) = self.files.next() else {
+        let shard = self.shard;
+        let is_ours = |(file, input): &(usize, InputFile)| {
+            input.format != Format::Text || shard.is_none_or(|shard| shard.owns(*file as u64))
+        };
+        let Some((file, input)) = self.files.find(is_ours) else {
             return Ok(false);
         };
         let start = self.plan.starts.get(file).copied().unwrap_or_default();
@@ -167,10 +181,11 @@ impl Documents {
             self.progress.read.fetch_add(input.bytes.unwrap_or(0), Ordering::Relaxed);
             return Ok(true);
         }
-        let (read, digests) = (self.progress.read.clone(), self.plan.digests.clone());
-        let reader = Reader::open_input(&input.path, read, digests, file)?;
+        let (progress, digests) = (self.progress.read.clone(), self.plan.digests.clone());
+        let source = Source { progress, digests, index: file, shard };
+        let records = open(&input, source, &self.field)?;
         let seed = if self.plan.is_chained { self.chain } else { 0 };
-        let current = self.current.insert(Current::new(reader, file, input.format, seed));
+        let current = self.current.insert(Current::new(records, file, seed));
         current.skip(start, self.limit)?;
         Ok(true)
     }
@@ -179,9 +194,24 @@ impl Documents {
     fn close(&mut self) {
         if let Some(current) = self.current.take() {
             self.chain = current.hash.digest();
-            self.plan.digests.set(current.file, |input| input.records = Some(current.records));
+            self.plan.digests.set(current.file, |input| input.records = Some(current.count));
         }
     }
+}
+
+/// Opens a file as what it is.
+#[cfg(feature = "parquet")]
+fn open(input: &InputFile, source: Source, field: &Arc<str>) -> Result<Box<dyn Records>> {
+    if input.format != Format::Text && parquet::begins(&input.path)? {
+        return Ok(Box::new(parquet::Rows::open(&input.path, field, source)?));
+    }
+    Ok(Box::new(Lines::open(input, source, field.clone())?))
+}
+
+/// Opens a file as what it is.
+#[cfg(not(feature = "parquet"))]
+fn open(input: &InputFile, source: Source, field: &Arc<str>) -> Result<Box<dyn Records>> {
+    Ok(Box::new(Lines::open(input, source, field.clone())?))
 }
 
 impl Iterator for Documents {
@@ -196,19 +226,8 @@ impl Iterator for Documents {
 }
 
 impl Current {
-    fn new(reader: Reader, file: usize, format: Format, seed: u64) -> Self {
-        Self {
-            reader,
-            file,
-            format,
-            line: 0,
-            records: 0,
-            hash: Xxh3::with_seed(seed),
-            offset: 0,
-            buffer: Vec::new(),
-            start: 0,
-            is_cut: false,
-        }
+    fn new(records: Box<dyn Records>, file: usize, seed: u64) -> Self {
+        Self { records, file, count: 0, hash: Xxh3::with_seed(seed) }
     }
 
     /// Passes over what an earlier run has dealt with, and checks that it is what it was.
@@ -219,136 +238,32 @@ impl Current {
             Start::After { records, hash } => (records, Some(hash)),
         };
         let mut hash = None;
-        while self.records < records && self.next_record(limit)? {
+        while self.count < records && self.records.advance(limit)? {
             hash = Some(self.mark().hash);
         }
         match expected {
             Some(_) if hash != expected => Err(Error::file(
-                self.reader.path(),
+                self.records.path(),
                 "is not what it was when the unfinished output was begun: give the same input, or use --overwrite",
             )),
             _ => Ok(()),
         }
     }
 
-    fn next_arrival(&mut self, field: &Arc<str>, limit: usize) -> Result<Option<Arrival>> {
-        if !self.next_record(limit)? {
+    fn next_arrival(&mut self, limit: usize) -> Result<Option<Arrival>> {
+        if !self.records.advance(limit)? {
             return Ok(None);
         }
         let mark = self.mark();
-        if self.is_cut {
-            return Ok(Some(self.too_long(mark, limit)));
-        }
-        let text = match String::from_utf8(mem::take(&mut self.buffer)) {
-            Ok(text) => text,
-            Err(error) => return Ok(Some(self.not_utf8(mark, error))),
-        };
-        let (content, origin) = match self.format {
-            Format::Text => (Content::Text(text), Origin::Text(field.clone())),
-            Format::JsonLines => match Record::parse(text, field) {
-                Ok((record, content)) => (content, Origin::Json(Box::new(record))),
-                Err((line, reason)) => return Ok(Some(self.refuse(mark, line.into_bytes(), reason))),
-            },
-        };
-        let (source, line) = (self.reader.path().clone(), self.line);
-        Ok(Some(Arrival::Document(Document { source, line, mark, content, origin })))
+        Ok(Some(self.records.arrival(mark, limit)))
     }
 
-    /// Reads the next record into the buffer, as far as the limit allows; false at the end of the file.
-    fn next_record(&mut self, limit: usize) -> Result<bool> {
-        match self.format {
-            Format::JsonLines => self.next_line(limit),
-            Format::Text => self.whole_file(limit),
-        }
-    }
-
-    /// Counts the record in the buffer and says how far reading has come.
+    /// Counts the record at hand and says how far reading has come.
     fn mark(&mut self) -> Mark {
-        self.records += 1;
-        self.hash.update(&self.buffer);
+        self.count += 1;
+        self.hash.update(self.records.raw());
         self.hash.update(b"\n");
-        Mark { file: self.file, records: self.records, offset: self.start, hash: self.hash.digest() }
-    }
-
-    /// Reads the next line that is not blank, without its `\n`.
-    fn next_line(&mut self, limit: usize) -> Result<bool> {
-        if mem::take(&mut self.is_cut) {
-            let skipped = self.reader.skip_until(b'\n').map_err(|e| self.reader.error(e))?;
-            self.offset += skipped as u64;
-        }
-        loop {
-            self.buffer.clear();
-            self.line += 1;
-            self.start = self.offset;
-            let mut window = (&mut self.reader).take((limit as u64).saturating_add(1));
-            let count = window.read_until(b'\n', &mut self.buffer).map_err(|e| self.reader.error(e))?;
-            self.offset += count as u64;
-            if self.buffer.last() == Some(&b'\n') {
-                self.buffer.pop();
-            } else if count > limit {
-                self.is_cut = true;
-                return Ok(true);
-            }
-            if self.line == 1 && self.buffer.starts_with(BYTE_ORDER_MARK) {
-                self.buffer.drain(..BYTE_ORDER_MARK.len());
-                self.start += BYTE_ORDER_MARK.len() as u64;
-            }
-            if !self.buffer.trim_ascii().is_empty() {
-                return Ok(true);
-            }
-            if count == 0 {
-                return Ok(false);
-            }
-        }
-    }
-
-    /// Reads a whole text file, once.
-    fn whole_file(&mut self, limit: usize) -> Result<bool> {
-        if self.line > 0 {
-            // Only what was read to its end has a digest.
-            std::io::copy(&mut self.reader, &mut std::io::sink()).map_err(|e| self.reader.error(e))?;
-            return Ok(false);
-        }
-        self.line = 1;
-        let mut window = (&mut self.reader).take((limit as u64).saturating_add(1));
-        let count = window.read_to_end(&mut self.buffer).map_err(|e| self.reader.error(e))?;
-        self.offset += count as u64;
-        self.is_cut = count > limit;
-        Ok(true)
-    }
-
-    fn refuse(&self, mark: Mark, raw: Vec<u8>, reason: impl Into<String>) -> Arrival {
-        let (source, line, format) = (self.reader.path().clone(), self.line, self.format);
-        Arrival::Refused(Refused {
-            source,
-            line,
-            mark,
-            reason: reason.into(),
-            raw,
-            is_cut: self.is_cut,
-            format,
-        })
-    }
-
-    fn too_long(&mut self, mark: Mark, limit: usize) -> Arrival {
-        let what = if self.format == Format::Text { "text file" } else { "line" };
-        let mut raw = mem::take(&mut self.buffer);
-        raw.truncate(KEPT_OF_CUT);
-        raw.shrink_to_fit();
-        let reason = format!(
-            "{what} of more than {limit} bytes, the limit for one document (--max-document-bytes raises it)"
-        );
-        self.refuse(mark, raw, reason)
-    }
-
-    /// Says where invalid UTF-8 begins and keeps the bytes.
-    fn not_utf8(&mut self, mark: Mark, error: std::string::FromUtf8Error) -> Arrival {
-        let offset = error.utf8_error().valid_up_to();
-        let raw = error.into_bytes();
-        if self.format == Format::Text {
-            self.line += raw[..offset].iter().filter(|&&byte| byte == b'\n').count() as u64;
-            return self.refuse(mark, raw, "invalid utf-8 in this line");
-        }
-        self.refuse(mark, raw, format!("invalid utf-8 (byte {} of the line)", offset + 1))
+        let offset = self.records.offset();
+        Mark { file: self.file, records: self.count, offset, hash: self.hash.digest() }
     }
 }

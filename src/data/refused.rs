@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::format::Format;
+use super::shard::part::Line;
 use crate::Error;
 
 /// How far reading had come when a record was read, that record included.
@@ -15,7 +16,7 @@ pub struct Mark {
     pub file: usize,
     /// Records of that file.
     pub records: u64,
-    /// Where the record began: a byte of the decompressed file.
+    /// Where the record began: a byte of the decompressed file, or of the shard's part of it.
     pub offset: u64,
     /// XXH3-64 of all records of the file so far and of the files before it that share its output.
     pub hash: u64,
@@ -34,13 +35,22 @@ pub enum Arrival {
 #[derive(Debug)]
 pub struct Refused {
     pub(super) source: Arc<Path>,
-    pub(super) line: u64,
+    pub(super) line: Line,
     pub(super) mark: Mark,
     pub(super) reason: String,
     pub(super) raw: Vec<u8>,
     pub(super) is_cut: bool,
     pub(super) format: Format,
+    /// The row that it was read from.
+    #[cfg_attr(not(feature = "parquet"), expect(dead_code, reason = "there are no rows"))]
+    pub(super) row: RefusedRow,
 }
+
+/// A row of a table that cannot be used, where there is one.
+#[cfg(feature = "parquet")]
+pub(super) type RefusedRow = Option<Box<super::parquet::Row>>;
+#[cfg(not(feature = "parquet"))]
+pub(super) type RefusedRow = ();
 
 /// A line of a reject file.
 #[derive(Serialize)]
@@ -71,7 +81,7 @@ impl Refused {
 
     /// Its line in the decompressed file, from 1.
     pub fn line(&self) -> u64 {
-        self.line
+        self.line.in_file()
     }
 
     /// What is wrong with it.
@@ -86,8 +96,7 @@ impl Refused {
 
     /// It as an error, naming file and line.
     pub fn error(&self) -> Error {
-        let (path, line, reason) = (self.source.to_path_buf(), self.line, self.reason.clone());
-        Error::Record { path, line, reason }
+        self.line.error(&self.source, self.reason.clone())
     }
 
     /// It as it stands, for an output of this format that takes its place; none where that cannot hold it.
@@ -103,8 +112,8 @@ impl Refused {
         };
         let reject = Reject {
             file: self.source.display().to_string(),
-            line: self.line,
-            byte_offset: self.mark.offset,
+            line: self.line.in_file(),
+            byte_offset: self.line.offset_in_file(self.mark.offset),
             reason: &self.reason,
             raw,
             cut: self.is_cut,

@@ -66,13 +66,13 @@ impl Left {
     /// Whether all that the end says is there, under the files' own names or the final ones.
     fn is_complete(&self, site: &Site) -> Option<&Manifest> {
         let end = self.end.as_deref()?;
-        let is_there = |digest: &Option<Digest>, kind, name: &Path| {
+        let is_there = |digest: &Option<Digest>, kinds: &[Kind], name: &Path| {
             let Some(digest) = digest else { return true };
-            let working = working_path(&site.output, &self.token, kind);
-            [&working, name].into_iter().any(|path| Digest::of(path).is_ok_and(|found| found == *digest))
+            let working = kinds.iter().map(|kind| working_path(&site.output, &self.token, *kind));
+            working.chain([name.to_owned()]).any(|path| Digest::of(&path).is_ok_and(|found| found == *digest))
         };
-        let whole = is_there(&end.output, Kind::Partial, &site.output)
-            && is_there(&end.rejects, Kind::Rejects, &rejects_path(&site.output));
+        let whole = is_there(&end.output, &[Kind::Assembled, Kind::Partial], &site.output)
+            && is_there(&end.rejects, &[Kind::Rejects], &rejects_path(&site.output));
         whole.then_some(end)
     }
 }
@@ -202,7 +202,7 @@ fn open(path: &Path) -> Result<Option<(Begin, JournalReader)>> {
 /// Removes what was adopted, and what came less far.
 fn forget(site: &Site, left: &[Left]) -> Result<()> {
     for left in left {
-        for kind in [Kind::Journal, Kind::Partial, Kind::Rejects, Kind::Whole] {
+        for kind in Kind::ALL {
             remove(&*site.storage, &working_path(&site.output, &left.token, kind))?;
         }
     }

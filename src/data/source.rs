@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::UNIX_EPOCH;
 
-use super::format::Format;
+use super::format::{Compression, Format};
 use super::reader::{Documents, ReadOptions};
+use super::shard::Shard;
 use crate::{Error, Result};
 
 /// One file that is read.
@@ -20,7 +21,7 @@ pub struct InputFile {
     pub relative: PathBuf,
     /// Its size as it lies on disk; `None` for a stream.
     pub bytes: Option<u64>,
-    /// By its name; JSON lines unless the name says `.txt`.
+    /// By its name; JSON lines unless the name says `.txt` or `.parquet`. Parquet is recognised by content.
     pub format: Format,
 }
 
@@ -33,8 +34,8 @@ pub struct Inputs {
 
 impl Inputs {
     /// Expands `paths`, in their order. `-` is standard input. A file is read whatever its name. A folder
-    /// stands for the `.jsonl`, `.json` and `.txt` files in it and in its subfolders, compressed or not, in
-    /// order of their names, folders and files alike; hidden ones are skipped, links are followed, other
+    /// stands for the `.jsonl`, `.json` and `.txt` files in it and in its subfolders, compressed or not, and the
+    /// `.parquet` files, in order of their names, folders and files alike; hidden ones are skipped, links are followed, other
     /// names are passed over with a warning in the log.
     ///
     /// # Errors
@@ -77,12 +78,28 @@ impl Inputs {
         self.files.iter().map(identity).collect()
     }
 
-    /// The documents of all files, in order.
+    /// About as many bytes as a shard reads, going by the files' names.
+    fn bytes_of(&self, shard: Option<Shard>) -> Option<u64> {
+        let Some(shard) = shard else { return self.total_bytes() };
+        let of = |(number, file): (usize, &InputFile)| {
+            let bytes = file.bytes?;
+            Some(match (file.format, Compression::from_name(&file.path)) {
+                (Format::Text, _) if shard.owns(number as u64) => bytes,
+                (Format::Text, _) => 0,
+                (Format::JsonLines, Compression::Gzip) => bytes,
+                (Format::JsonLines | Format::Parquet, _) => bytes / u64::from(shard.count()),
+            })
+        };
+        self.files.iter().enumerate().map(of).sum()
+    }
+
+    /// The documents of all files, in order; with a shard in `options` those that belong to it.
     ///
     /// # Errors
     /// [`Error::Usage`] if the text field is one that has a meaning of its own.
     pub fn documents(&self, options: ReadOptions) -> Result<Documents> {
-        Documents::new(self.files.clone(), options, Progress::of(self))
+        let progress = Progress::of(self, options.shard);
+        Documents::new(self.files.clone(), options, progress)
     }
 
     /// The folders among the paths that were given.
@@ -102,7 +119,8 @@ impl Inputs {
             let before = self.files.len();
             self.walk(path, path, &mut Vec::new())?;
             if self.files.len() == before {
-                let reason = "no .jsonl, .json or .txt file (plain, .gz or .zst) in this folder";
+                let reason =
+                    "no .jsonl, .json or .txt file (plain, .gz or .zst) and no .parquet file in this folder";
                 return Err(Error::file(path, reason));
             }
             return Ok(());
@@ -157,9 +175,9 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Of reading these files.
-    pub(super) fn of(inputs: &Inputs) -> Self {
-        Self { read: Arc::default(), total: inputs.total_bytes() }
+    /// Of reading these files, or a shard of them.
+    pub(super) fn of(inputs: &Inputs, shard: Option<Shard>) -> Self {
+        Self { read: Arc::default(), total: inputs.bytes_of(shard) }
     }
 
     /// Bytes of the input files used so far, as they lie on disk.
@@ -167,7 +185,8 @@ impl Progress {
         self.read.load(Ordering::Relaxed)
     }
 
-    /// Bytes of all input files; `None` if one of them is a stream.
+    /// Bytes of all input files, about those that will be read where a shard reads a part; `None` if one of them is
+    /// a stream.
     pub fn total(&self) -> Option<u64> {
         self.total
     }

@@ -12,12 +12,12 @@ use super::current::{Current, Target, counts_of};
 use super::digest::InputDigests;
 use super::document::Document;
 use super::format::{Compression, Format};
-use super::frames::{ByteFraming, DEFAULT_FRAME_BYTES};
+use super::frames::{ByteFraming, DEFAULT_FRAME_BYTES, Framing};
 use super::manifest::{InputRecord, RecordCounts};
 use super::names::Lock;
 use super::output::Outputs;
 use super::partial::{Partial, Site};
-use super::patch::Patch;
+use super::patch::{Member, Patch};
 use super::reader::{ReadPlan, Start};
 use super::refused::{Mark, Refused};
 use super::resume::{Found, find, tidy};
@@ -47,6 +47,8 @@ pub struct WriteConfig {
     pub frame_bytes: usize,
     /// All that the outputs' bytes depend on beside the inputs, by name.
     pub settings: Settings,
+    /// What a Parquet output holds of each document.
+    pub columns: OutputColumns,
     /// For tests.
     #[doc(hidden)]
     pub storage: Arc<dyn Storage>,
@@ -56,7 +58,27 @@ impl WriteConfig {
     /// Frames of the default size, and no settings.
     pub fn new(begin: Begin) -> Self {
         let (frame_bytes, settings) = (DEFAULT_FRAME_BYTES, Settings::new());
-        Self { begin, frame_bytes, settings, storage: Arc::new(System) }
+        let columns = OutputColumns::default();
+        Self { begin, frame_bytes, settings, columns, storage: Arc::new(System) }
+    }
+}
+
+/// The columns of a Parquet output, which must be known before the first document: those of its input, with these changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutputColumns {
+    /// The column that holds the text.
+    pub text_field: String,
+    /// Whether the text is kept.
+    pub has_text: bool,
+    /// Whether there are ids; those of the input stay in any case.
+    pub has_ids: bool,
+    /// Whether there is a column `toedit`: kept as it is, set anew, or removed.
+    pub metadata: Member<()>,
+}
+
+impl Default for OutputColumns {
+    fn default() -> Self {
+        Self { text_field: "text".to_owned(), has_text: true, has_ids: false, metadata: Member::Keep }
     }
 }
 
@@ -111,6 +133,7 @@ impl<C: Counts> OutputWriter<C> {
         let mut writer =
             Self { outputs, config, digests, states, plan, is_done: false, next: 0, current: None, written };
         for output in 0..writer.outputs.paths().len() {
+            writer.check_columns(output)?;
             let state = writer.state(output)?;
             writer.states.push(state);
         }
@@ -242,6 +265,9 @@ impl<C: Counts> OutputWriter<C> {
 
     /// What there is of an output.
     fn state(&mut self, output: usize) -> Result<State> {
+        if self.outputs.is_elsewhere(output) {
+            return Ok(State::Done);
+        }
         if self.config.begin != Begin::Resume {
             return Ok(State::Nothing);
         }
@@ -256,6 +282,15 @@ impl<C: Counts> OutputWriter<C> {
                 State::Done
             }
         })
+    }
+
+    /// Better to learn now than after hours that the columns of several inputs do not agree.
+    fn check_columns(&self, output: usize) -> Result<()> {
+        let format = Format::from_name(&self.outputs.paths()[output]);
+        if format == Some(Format::Parquet) && self.outputs.input_files(output).len() > 1 {
+            self.framing(output, Format::Parquet, Compression::None)?;
+        }
+        Ok(())
     }
 
     /// Opens an output; none where it is complete.
@@ -273,10 +308,29 @@ impl<C: Counts> OutputWriter<C> {
             }
             State::Nothing => (Target::File(self.begin(output)?), Compression::from_name(&path)),
         };
-        let framing = Box::new(ByteFraming::new(&path, format, compression));
+        let framing = self.framing(output, format, compression)?;
         let current = Current::new(target, framing, format, self.config.frame_bytes)?;
         self.written.resumed += current.records.read();
         Ok(Some(current))
+    }
+
+    #[cfg(feature = "parquet")]
+    fn framing(&self, output: usize, format: Format, compression: Compression) -> Result<Box<dyn Framing>> {
+        let path = &self.outputs.paths()[output];
+        if format == Format::Parquet {
+            let (inputs, columns) = (self.outputs.input_files(output), &self.config.columns);
+            return Ok(Box::new(super::parquet::RowFraming::new(path, inputs, columns)?));
+        }
+        Ok(Box::new(ByteFraming::new(path, format, compression)))
+    }
+
+    #[cfg(not(feature = "parquet"))]
+    fn framing(&self, output: usize, format: Format, compression: Compression) -> Result<Box<dyn Framing>> {
+        let path = &self.outputs.paths()[output];
+        if format == Format::Parquet {
+            return Err(Error::file(path, "this build cannot write Parquet: it lacks the feature `parquet`"));
+        }
+        Ok(Box::new(ByteFraming::new(path, format, compression)))
     }
 
     fn begin(&self, output: usize) -> Result<Box<Partial>> {
@@ -298,6 +352,7 @@ impl<C: Counts> OutputWriter<C> {
         let mut settings = self.config.settings.clone();
         settings.insert("frame_bytes".to_owned(), self.config.frame_bytes.into());
         settings.insert("input".to_owned(), self.outputs.input_setting(output));
+        settings.extend(self.outputs.shard().map(|shard| ("shard".to_owned(), shard.to_string().into())));
         settings
     }
 
@@ -318,7 +373,12 @@ impl<C: Counts> OutputWriter<C> {
         let (counts, records) = (current.counts, current.records);
         match current.target {
             Target::Stream(sink) => sink.finish()?,
-            Target::File(partial) => partial.finish(self.input_records(output), !is_missing).map(drop)?,
+            Target::File(mut partial) => {
+                if current.framing.is_assembled() {
+                    partial.assemble(|frames, ends, out| current.framing.assemble(frames, ends, out))?;
+                }
+                partial.finish(self.input_records(output), !is_missing)?;
+            }
         }
         self.add(counts, records);
         Ok(())
@@ -343,7 +403,8 @@ impl<C: Counts> OutputWriter<C> {
         let record = |(input, file): (usize, &super::InputFile)| {
             let read = self.digests.get(input);
             let (digest, modified, records) = (read.digest, read.modified, read.records);
-            InputRecord { path: file.path.to_path_buf(), digest, modified, records }
+            let part = read.part.map(|part| [part.start, part.end]);
+            InputRecord { path: file.path.to_path_buf(), digest, part, modified, records }
         };
         files.map(record).collect()
     }

@@ -152,11 +152,11 @@ pub fn sample(sampling: &Sampling, logits: &[f32], random: Uniform) -> Option<u3
 
 /// The largest logit m, and Σ e^{(l − m)/T} of each tile. None where a logit is not finite, or there is none.
 fn weigh(logits: &[f32], temperature: f64) -> Option<(f32, Vec<f64>)> {
-    let (max, differences) = vectorize(
+    let (max, zero) = vectorize(
         #[inline(always)]
-        || (math::max(logits), math::sum(logits, |l| l - l)),
+        || (math::max(logits), math::sum(logits, |l| l * 0.0)),
     );
-    if !max.is_finite() || differences != 0.0 {
+    if !max.is_finite() || zero != 0.0 {
         return None;
     }
     if temperature == 0.0 {

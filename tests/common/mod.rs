@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 pub mod arms;
+pub mod chi_square;
 pub mod devices;
 pub mod editing;
 pub mod folders;

@@ -5,8 +5,11 @@ mod faults;
 mod inputs;
 mod messages;
 mod outputs;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod patches;
 mod records;
+mod shards;
 mod tokens;
 
 use std::fs;

@@ -89,7 +89,8 @@ fn ids_are_replaced_or_added() {
     assert_patched(r#"{"toedit":0,"text":"a"}"#, &only, r#"{"input_ids":[7,8],"toedit":1}"#);
     assert_patched(r#"{"b":1,"toedit":0,"text":"a"}"#, &only, r#"{"b":1,"input_ids":[7,8],"toedit":1}"#);
     assert_patched(r#"{"text":"a","input_ids":[]}"#, &only, r#"{"input_ids":[7,8],"toedit":1}"#);
-    let none = Patch { ids: Member::Remove, text: Member::Remove, metadata: Member::Remove, messages: &[] };
+    let patch = Patch { ids: Member::Remove, text: Member::Remove, ..Patch::default() };
+    let none = Patch { metadata: Member::Remove, ..patch };
     assert_patched(r#"{"text":"a","toedit":0,"input_ids":[]}"#, &none, "{}");
 }
 
@@ -227,7 +228,9 @@ proptest! {
         ids in 0..3u8,
         remove_text in any::<bool>(),
         metadata in 0..3u8,
+        set in 0..3u8,
     ) {
+        let set = [&[][..], &[("a", "9")], &[("z", "8"), ("b", "7")]][set as usize];
         let mut present = order[..count].to_vec();
         if !present.contains(&"text") {
             present.push("text");
@@ -238,6 +241,7 @@ proptest! {
             text: if remove_text { Member::Remove } else { Member::Keep },
             ids: [Member::Keep, Member::Set(&[2u32][..]), Member::Remove][ids as usize],
             metadata: [Member::Keep, Member::Set("3"), Member::Remove][metadata as usize],
+            members: set,
             messages: &[],
         };
         let patched = document.render(&patch, Format::JsonLines).unwrap();
@@ -248,12 +252,17 @@ proptest! {
                 "text" if remove_text => {}
                 "toedit" if metadata > 0 => {}
                 "input_ids" if ids > 0 => expected.extend((ids == 1).then(|| r#""input_ids":[2]"#.to_owned())),
-                name => expected.push(format!("\"{name}\":{}", value(name))),
+                name => {
+                    let new = set.iter().find(|(member, _)| *member == name);
+                    expected.push(format!("\"{name}\":{}", new.map_or(value(name), |(_, new)| (*new).to_owned())));
+                }
             }
         }
         if ids == 1 && !present.contains(&"input_ids") {
             expected.push(r#""input_ids":[2]"#.to_owned());
         }
+        let added = set.iter().filter(|(name, _)| !present.contains(name));
+        expected.extend(added.map(|(name, new)| format!("\"{name}\":{new}")));
         expected.extend((metadata == 1).then(|| r#""toedit":3"#.to_owned()));
         let compact: String = String::from_utf8(patched).unwrap().chars().filter(|c| *c != ' ').collect();
         prop_assert_eq!(&compact, &format!("{{{}}}", expected.join(",")));

@@ -7,11 +7,9 @@ use toedit::random::{Purpose, Stream, Uniform, philox4x32, uniform};
 use toedit::score::Statistics;
 
 use super::oracle;
+use crate::common::chi_square::{self, SMALLEST_BIN};
 
 const DRAWS: u32 = 1_000_000;
-
-/// Bins expected to hold less than this are counted together.
-const SMALLEST_BIN: f64 = 10.0;
 
 /// One row, its original, the temperature and the ids that may not stand there.
 struct Case {
@@ -110,28 +108,7 @@ impl Case {
     /// χ² of a million draws against the distribution.
     fn check(&self, sampler: &Sampler) {
         let (counts, p) = (self.sample(sampler), self.distribution(sampler));
-        assert!(counts.iter().zip(&p).all(|(&count, &p)| p > 0.0 || count == 0), "drew what has no weight");
-        let (mut statistic, mut bins) = (0.0, 0);
-        let (mut few, mut few_expected) = (0.0, 0.0);
-        let mut add = |count: f64, expected: f64| {
-            statistic += (count - expected).powi(2) / expected;
-            bins += 1;
-        };
-        for (&count, &p) in counts.iter().zip(&p) {
-            let (count, expected) = (f64::from(count), p * f64::from(DRAWS));
-            if expected >= SMALLEST_BIN {
-                add(count, expected);
-            } else {
-                few += count;
-                few_expected += expected;
-            }
-        }
-        if few_expected >= SMALLEST_BIN {
-            add(few, few_expected);
-        }
-        assert!(bins >= 2, "a case with one bin proves nothing");
-        let score = oracle::chi_square_score(statistic, bins - 1);
-        assert!(score < oracle::LIMIT, "{sampler:?}: chi-square {statistic} over {bins} bins, score {score}");
+        chi_square::check(&format!("{sampler:?}"), &counts, &p);
     }
 }
 
@@ -207,8 +184,8 @@ fn full_and_rejection_agree_with_gumbel_max() {
             .filter(|(a, b)| f64::from(a + b) >= 2.0 * SMALLEST_BIN)
             .map(|(a, b)| (f64::from(a) - f64::from(b)).powi(2) / f64::from(a + b))
             .collect();
-        let score = oracle::chi_square_score(terms.iter().sum(), terms.len() - 1);
-        assert!(score < oracle::LIMIT, "{sampler:?}: score {score} over {} bins", terms.len());
+        let score = chi_square::chi_square_score(terms.iter().sum(), terms.len() - 1);
+        assert!(score < chi_square::LIMIT, "{sampler:?}: score {score} over {} bins", terms.len());
     }
 }
 

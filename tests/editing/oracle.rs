@@ -27,12 +27,3 @@ pub fn order(logits: &[f32]) -> Vec<u32> {
     ids.sort_by(|&a, &b| logits[b as usize].partial_cmp(&logits[a as usize]).unwrap().then(a.cmp(&b)));
     ids
 }
-
-/// The number of standard deviations that a χ² statistic lies above its mean (Wilson and Hilferty 1931).
-pub fn chi_square_score(statistic: f64, degrees: usize) -> f64 {
-    let spread = 2.0 / (9.0 * degrees as f64);
-    ((statistic / degrees as f64).cbrt() - (1.0 - spread)) / spread.sqrt()
-}
-
-/// The score that a normal variable exceeds with probability 1e-4.
-pub const LIMIT: f64 = 3.719;

@@ -23,4 +23,5 @@ mod norm_backward;
 mod optimizer;
 mod packs;
 mod rope;
+mod sample;
 mod storage;

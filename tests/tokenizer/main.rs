@@ -5,4 +5,5 @@ mod chat;
 mod common;
 mod kinds;
 mod malformed;
+mod stream;
 mod utf8;

@@ -20,6 +20,10 @@ pub struct ReadArgs {
 impl ReadArgs {
     /// How records are read.
     pub fn options(&self) -> ReadOptions {
-        ReadOptions { text_field: self.text_field.clone(), max_document_bytes: self.max_document_bytes }
+        ReadOptions {
+            text_field: self.text_field.clone(),
+            max_document_bytes: self.max_document_bytes,
+            ..ReadOptions::default()
+        }
     }
 }

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum, value_parser};
 
 use super::records::{ResponseArgs, no_resume};
 use super::shared::{CommitArgs, CommonArgs, InputArgs, Missing, ModelArgs, OutputArgs, RunArgs, WindowArgs};
-use super::values::{at_least, mass, positive, threshold};
+use super::values::{ShardArg, at_least, mass, positive, threshold};
 use crate::data::Outputs;
 use crate::{Error, Result};
 
@@ -19,6 +19,9 @@ pub struct EditArgs {
     /// What to read.
     #[command(flatten)]
     pub input: InputArgs,
+    /// Take part I of N of the documents, from 0, and write name-I-of-N; auto asks Slurm's array, OpenMPI or torchrun
+    #[arg(long, value_name = "I/N|auto", help_heading = "Input")]
+    pub shard: Option<ShardArg>,
     /// What is edited of them.
     #[command(flatten)]
     pub records: ResponseArgs,

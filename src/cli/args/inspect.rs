@@ -54,7 +54,8 @@ pub enum ColorArg {
 impl InspectArgs {
     /// How records are read.
     pub fn read_options(&self) -> ReadOptions {
-        ReadOptions { text_field: self.text_field.clone(), max_document_bytes: self.max_document_bytes }
+        let (text_field, max_document_bytes) = (self.text_field.clone(), self.max_document_bytes);
+        ReadOptions { text_field, max_document_bytes, ..ReadOptions::default() }
     }
 
     /// How many records are shown.

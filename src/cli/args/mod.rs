@@ -37,5 +37,5 @@ pub use shared::{CommonArgs, LogFormat, ModelArgs, OnErrorArg, OutputArgs, RunAr
 pub use theory::TheoryArgs;
 pub use tokenize::TokenizeArgs;
 pub use train::{OptimizerArgs, PackingArg, ScheduleArg, TrainArgs};
-pub use values::{DeviceArg, DtypeArg};
+pub use values::{DeviceArg, DtypeArg, ShardArg};
 pub use verify::VerifyArgs;

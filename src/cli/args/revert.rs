@@ -36,7 +36,7 @@ impl RevertArgs {
     /// How records are read.
     pub fn read_options(&self) -> ReadOptions {
         let max_document_bytes = self.max_document_bytes.unwrap_or(usize::MAX);
-        ReadOptions { text_field: self.text_field.clone(), max_document_bytes }
+        ReadOptions { text_field: self.text_field.clone(), max_document_bytes, ..ReadOptions::default() }
     }
 
     /// Checks that everything needed was given.

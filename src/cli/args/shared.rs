@@ -9,7 +9,9 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::values::{DeviceArg, DtypeArg, at_least, between};
 use crate::compose::Bos;
-use crate::data::{Begin, DEFAULT_FRAME_BYTES, DEFAULT_MAX_DOCUMENT_BYTES, ReadOptions, Settings};
+use crate::data::{
+    Begin, DEFAULT_FRAME_BYTES, DEFAULT_MAX_DOCUMENT_BYTES, OutputColumns, ReadOptions, Settings,
+};
 use crate::data::{MAX_DOCUMENT_BYTES, ON_ERROR, WriteConfig, is_dash};
 use crate::device::Device;
 use crate::model::Dtype;
@@ -122,7 +124,7 @@ impl From<BosArg> for Bos {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Input")]
 pub struct InputArgs {
-    /// JSON lines (plain, gzip or zstd), text files, folders of them, or `-`
+    /// JSON lines (plain, gzip or zstd), Parquet, text files, folders of them, or `-`
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub input: Vec<PathBuf>,
     /// Field of the record that holds the text
@@ -136,7 +138,8 @@ pub struct InputArgs {
 impl InputArgs {
     /// How records are read.
     pub fn read_options(&self) -> ReadOptions {
-        ReadOptions { text_field: self.text_field.clone(), max_document_bytes: self.max_document_bytes }
+        let (text_field, max_document_bytes) = (self.text_field.clone(), self.max_document_bytes);
+        ReadOptions { text_field, max_document_bytes, ..ReadOptions::default() }
     }
 }
 
@@ -226,7 +229,8 @@ impl CommitArgs {
         settings.insert(MAX_DOCUMENT_BYTES.to_owned(), read.max_document_bytes.into());
         settings.insert(ON_ERROR.to_owned(), self.on_error.name().into());
         let frame_bytes = self.frame_bytes;
-        WriteConfig { frame_bytes, settings, ..WriteConfig::new(self.begin(output)) }
+        let columns = OutputColumns { text_field: read.text_field.clone(), ..OutputColumns::default() };
+        WriteConfig { frame_bytes, settings, columns, ..WriteConfig::new(self.begin(output)) }
     }
 }
 

@@ -195,7 +195,8 @@ impl TrainArgs {
     /// [`Error::Usage`] if prompt and response are the same field.
     pub fn read_options(&self) -> Result<ReadOptions> {
         let TrainDataArgs { text_field, max_document_bytes, .. } = &self.data;
-        let options = ReadOptions { text_field: text_field.clone(), max_document_bytes: *max_document_bytes };
+        let (text_field, max_document_bytes) = (text_field.clone(), *max_document_bytes);
+        let options = ReadOptions { text_field, max_document_bytes, ..ReadOptions::default() };
         self.records.prompt.read_options(options)
     }
 

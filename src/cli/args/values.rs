@@ -6,6 +6,8 @@ use std::str::FromStr;
 use clap::ValueEnum;
 use clap::builder::RangedU64ValueParser;
 
+use crate::data::Shard;
+
 /// Where the arithmetic runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceArg {
@@ -46,6 +48,36 @@ impl fmt::Display for DeviceArg {
             Self::Cuda(Some(number)) => write!(f, "cuda:{number}"),
             Self::Emulator => f.write_str("emulator"),
         }
+    }
+}
+
+/// Which part of the documents a process takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShardArg {
+    /// What the environment says.
+    Auto,
+    /// This one.
+    Given(Shard),
+}
+
+impl ShardArg {
+    /// The shard.
+    ///
+    /// # Errors
+    /// As [`Shard::from_env`].
+    pub fn resolve(self) -> crate::Result<Shard> {
+        match self {
+            Self::Auto => Shard::from_env(),
+            Self::Given(shard) => Ok(shard),
+        }
+    }
+}
+
+impl FromStr for ShardArg {
+    type Err = crate::Error;
+
+    fn from_str(text: &str) -> crate::Result<Self> {
+        if text == "auto" { Ok(Self::Auto) } else { text.parse().map(Self::Given) }
     }
 }
 
@@ -90,14 +122,14 @@ pub(super) fn non_negative(text: &str) -> Result<f64, String> {
     number(text, |value| value.is_finite() && value >= 0.0, "a finite number of at least 0")
 }
 
-/// A number from 0 to 1.
-pub(super) fn share(text: &str) -> Result<f64, String> {
-    number(text, |value| (0.0..=1.0).contains(&value), "a number from 0 to 1")
-}
-
 /// A number from 0 up to 1, 1 left out.
 pub(super) fn fraction(text: &str) -> Result<f64, String> {
     number(text, |value| (0.0..1.0).contains(&value), "a number of at least 0 and below 1")
+}
+
+/// A number from 0 to 1.
+pub(super) fn share(text: &str) -> Result<f64, String> {
+    number(text, |value| (0.0..=1.0).contains(&value), "a number from 0 to 1")
 }
 
 /// Two shares, the second of them no smaller, as in `0.25,0.75`.

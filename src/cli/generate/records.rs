@@ -1,5 +1,6 @@
 //! Records as prompts, and with their texts.
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{Run, Totals};
@@ -29,10 +30,6 @@ pub(super) struct Text<'a> {
 impl Text<'_> {
     fn text(&self) -> String {
         self.stream.as_ref().map(TextStream::text).unwrap_or_default()
-    }
-
-    fn finish(&self) -> &'static str {
-        self.generated.finish.name()
     }
 }
 
@@ -75,25 +72,12 @@ impl<'a> Run<'a, '_> {
         }
     }
 
+    /// Writes a record with its texts.
     pub fn write(&self, writer: &mut OutputWriter<Totals>, job: &Job<Start>, texts: &[Text]) -> Result<()> {
-        let is_text = job.document.text().is_some();
-        let emit = self.args.emit();
-        let mut members = Vec::new();
-        if emit == TextFormArg::Output {
-            if is_text {
-                members.push(("output", self.each(texts, |text| json!(text.text()))));
-            }
-            members.push(("finish_reason", self.each(texts, |text| json!(text.finish()))));
-        }
-        if self.args.form.ids || (emit == TextFormArg::Output && !is_text) {
-            members.push(("output_ids", self.each(texts, |text| json!(text.generated.ids))));
-        }
-        if self.args.form.logprobs {
-            members.push(("output_logprobs", self.each(texts, |text| json!(text.generated.logprobs))));
-        }
+        let members = self.members(job.document.text().is_some(), texts);
         let members: Vec<_> = members.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let (mut edits, mut ids) = (Vec::new(), None);
-        if let (true, [text]) = (emit != TextFormArg::Output, texts) {
+        if let (true, [text]) = (self.args.emit() != TextFormArg::Output, texts) {
             match job.document.text() {
                 Some(before) => edits.push(self.text_edit(before, job, text)),
                 None => ids = Some(self.ids(job, text)),
@@ -105,13 +89,33 @@ impl<'a> Run<'a, '_> {
         writer.write(&job.document, &patch, &self.totals(job, texts))
     }
 
-    /// What of each text goes into a member: a list where several texts are asked for.
-    fn each(&self, texts: &[Text], value: impl Fn(&Text) -> Value) -> String {
-        match texts {
-            [text] if self.args.prompts.samples == 1 => value(text),
-            texts => texts.iter().map(value).collect(),
+    /// Names and raw JSON of the members that are asked for.
+    fn members(&self, is_text: bool, texts: &[Text]) -> Vec<(&'static str, String)> {
+        let (mut members, form) = (Vec::new(), &self.args.form);
+        let is_output = self.args.emit() == TextFormArg::Output;
+        if is_output && is_text {
+            members.push(("output", self.each(texts, |text| text.text())));
         }
-        .to_string()
+        if is_output {
+            members.push(("finish_reason", self.each(texts, |text| text.generated.finish.name())));
+        }
+        if form.ids || (is_output && !is_text) {
+            members.push(("output_ids", self.each(texts, |text| text.generated.ids.clone())));
+        }
+        if form.logprobs {
+            members.push(("output_logprobs", self.each(texts, |text| text.generated.logprobs.clone())));
+        }
+        members
+    }
+
+    /// Raw JSON of what each text has: a list where several texts are asked for.
+    fn each<T: Serialize>(&self, texts: &[Text], value: impl Fn(&Text) -> T) -> String {
+        let values: Vec<T> = texts.iter().map(value).collect();
+        let json = match &values[..] {
+            [value] if self.args.prompts.samples == 1 => serde_json::to_string(value),
+            values => serde_json::to_string(values),
+        };
+        json.expect("texts and numbers always have a JSON form")
     }
 
     /// The record's text with the new one in its place, or behind the prompt.
@@ -155,7 +159,6 @@ impl<'a> Run<'a, '_> {
             "min_p": sampling.min_p,
             "repetition_penalty": sampling.repetition_penalty,
             "max_new_tokens": config.max_new_tokens,
-            "max_length": config.max_length,
             "eos": config.eos,
             "stop": self.args.ends.stop,
             "prefix_tokens": prompts.prefix_tokens,
