@@ -130,7 +130,7 @@ fn config(args: &CollapseArgs, interrupt: &Interrupt) -> Result<CollapseConfig> 
             prefix_tokens: synthesis.prefix_tokens,
             batch_size: synthesis.generate_batch_size,
         },
-        human_share: args.experiment.human_share.unwrap_or(0.5),
+        human_share: args.experiment.human_share.unwrap_or(CollapseConfig::default().human_share),
         edit: edit_config(&args.edit)?,
         prior: prior(args)?,
         keep: args.output.keep.into(),

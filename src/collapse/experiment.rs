@@ -34,6 +34,25 @@ pub struct Inputs {
 }
 
 /// An experiment in its folder.
+///
+/// ```
+/// use toedit::collapse::{CollapseConfig, Experiment, HumanConfig, Inputs, Strategy, TrainingConfig};
+/// use toedit::train::Begin;
+///
+/// let default = CollapseConfig::default();
+/// let human = HumanConfig { tokens: 300, ..default.human };
+/// let training = TrainingConfig { steps: 2, batch_size: 2, sequence_length: 16, ..default.training };
+/// let strategies = vec![Strategy::Replace];
+/// let config =
+///     CollapseConfig { strategies, generations: 1, human, training, ..CollapseConfig::default() };
+/// let data = toedit::data::Inputs::expand(&["assets/sample.jsonl".into()])?;
+/// let folder = tempfile::tempdir()?;
+/// let inputs = Inputs { data, held_out: None };
+/// let experiment = Experiment::open(config, None, inputs, folder.path(), Begin::New)?;
+/// let table = experiment.run(&mut |_| Ok(()))?;
+/// assert_eq!((table.rows[0].outcome.human_tokens, table.rows[1].outcome.human_tokens), (Some(300), Some(0)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Experiment {
     config: CollapseConfig,
     files: LearnerFiles,

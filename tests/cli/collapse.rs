@@ -276,7 +276,11 @@ fn the_built_in_learner_and_a_prior_will_do() {
     let place = place();
     let words =
         "collapse --data in.jsonl --generations 1 --steps 1 --batch-size 2 --sequence-length 16 --tokens 200";
-    place.run(&format!("{words} --strategy edit --prior tiny --output out --prefix-tokens 0")).done();
+    place
+        .run(&format!(
+            "{words} --strategy edit --prior tiny --output out --prefix-tokens 0 --resample-above 0.3"
+        ))
+        .done();
     assert!(place.path("out/learner/tokenizer.json").is_file());
     let edits = &row(&place.json("out/collapse.json"), "edit", 1)["edits"];
     assert!(edits["eligible"].as_u64().unwrap() > 0, "{edits}");

@@ -8,7 +8,7 @@ use super::corpora::ReadArgs;
 use super::generate::SamplingArgs;
 use super::shared::{CommonArgs, Missing, RunArgs};
 use super::values::{at_least, between, positive, share, threshold};
-use crate::collapse::{Keep, Strategy};
+use crate::collapse::{CollapseConfig, Keep, Strategy};
 use crate::train::Begin;
 use crate::{Error, Result};
 
@@ -58,13 +58,13 @@ pub struct HumanArgs {
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub eval_data: Vec<PathBuf>,
     /// Human tokens to learn from at most; documents are chosen at random
-    #[arg(long, value_name = "N", default_value_t = 500_000, value_parser = value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = CollapseConfig::default().human.tokens, value_parser = value_parser!(u64).range(1..))]
     pub tokens: u64,
     /// Tokens of a document at most, so that no book stands for all
-    #[arg(long, value_name = "N", value_parser = at_least(2), default_value_t = 2048)]
+    #[arg(long, value_name = "N", value_parser = at_least(2), default_value_t = CollapseConfig::default().human.document_tokens)]
     pub document_tokens: usize,
     /// Tokens of the documents that are held out, as a share of those to learn from
-    #[arg(long, value_name = "S", value_parser = positive, default_value_t = 0.1, conflicts_with = "eval_data")]
+    #[arg(long, value_name = "S", value_parser = positive, default_value_t = CollapseConfig::default().human.held_out_share, conflicts_with = "eval_data")]
     pub held_out_share: f64,
 }
 
@@ -122,16 +122,16 @@ pub struct CollapseTrainingArgs {
     #[arg(long, value_name = "DIR", requires = "config_json")]
     pub tokenizer: Option<String>,
     /// Optimizer steps of each model
-    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..), default_value_t = 600)]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..), default_value_t = CollapseConfig::default().training.steps)]
     pub steps: u64,
     /// Texts of a step
-    #[arg(long, value_name = "N", value_parser = at_least(1), default_value_t = 16)]
+    #[arg(long, value_name = "N", value_parser = at_least(1), default_value_t = CollapseConfig::default().training.batch_size)]
     pub batch_size: usize,
     /// Tokens of a text and the one that begins it: documents are cut into texts
-    #[arg(long, value_name = "T", value_parser = at_least(2), default_value_t = 128)]
+    #[arg(long, value_name = "T", value_parser = at_least(2), default_value_t = CollapseConfig::default().training.sequence_length)]
     pub sequence_length: usize,
     /// Peak of the learning rate, which falls to a tenth along a cosine
-    #[arg(long, value_name = "R", value_parser = positive, default_value_t = 3e-3)]
+    #[arg(long, value_name = "R", value_parser = positive, default_value_t = CollapseConfig::default().training.learning_rate)]
     pub learning_rate: f64,
     /// Steps between checkpoints to go on from after a kill [default: only where a signal stops a model]
     #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
@@ -143,10 +143,10 @@ pub struct CollapseTrainingArgs {
 #[command(next_help_heading = "Sampling")]
 pub struct SynthesisArgs {
     /// Tokens of a human text that a synthetic one goes on from and does not have; 0 for texts from nothing
-    #[arg(long, value_name = "N", default_value_t = 16)]
+    #[arg(long, value_name = "N", default_value_t = CollapseConfig::default().synthesis.prefix_tokens)]
     pub prefix_tokens: usize,
     /// Texts that are written at a time; results do not depend on it
-    #[arg(long, value_name = "N", value_parser = between(1, 4096), default_value_t = 64, help_heading = "Run")]
+    #[arg(long, value_name = "N", value_parser = between(1, 4096), default_value_t = CollapseConfig::default().synthesis.batch_size, help_heading = "Run")]
     pub generate_batch_size: usize,
 }
 
