@@ -5,6 +5,7 @@
 pub mod analysis;
 #[cfg(feature = "cli")]
 pub mod cli;
+pub mod collapse;
 pub mod compose;
 pub mod data;
 pub mod device;

@@ -5,6 +5,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::UNIX_EPOCH;
 
 use super::format::{Compression, Format};
 use super::reader::{Documents, ReadOptions};
@@ -62,6 +63,19 @@ impl Inputs {
     /// Bytes of all files as they lie on disk; `None` if one of them is a stream.
     pub fn total_bytes(&self) -> Option<u64> {
         self.files.iter().map(|file| file.bytes).sum()
+    }
+
+    /// Each file's place, size, time of change and format, by which they are known again; `None` where one is a stream,
+    /// which is never the same again.
+    pub(crate) fn identity(&self) -> Option<String> {
+        let identity = |file: &InputFile| {
+            let bytes = file.bytes?;
+            let path = file.path.canonicalize().ok()?;
+            let modified = fs::metadata(&path).ok()?.modified().ok()?;
+            let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+            Some(format!("{:?}", (path, bytes, since, file.format)))
+        };
+        self.files.iter().map(identity).collect()
     }
 
     /// About as many bytes as a shard reads, going by the files' names.

@@ -8,10 +8,11 @@ use toml::Table;
 
 use crate::{Outcome, command, run};
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 17] = [
     "score",
     "edit",
     "train",
+    "generate",
     "eval perplexity",
     "eval choices",
     "eval lambada",
@@ -22,6 +23,7 @@ const COMMANDS: [&str; 15] = [
     "select perplexity",
     "analyze",
     "mix",
+    "collapse",
     "theory",
     "info",
 ];

@@ -4,6 +4,7 @@
 mod analyze;
 mod args;
 mod cache;
+mod collapse;
 #[path = "../common/mod.rs"]
 mod common;
 mod devices;
