@@ -125,7 +125,7 @@ impl From<BosArg> for Bos {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Input")]
 pub struct InputArgs {
-    /// JSON lines (plain, gzip or zstd), Parquet, text files, folders of them, or `-`
+    /// JSON lines (plain, gzip or zstd), Parquet, text files, folders or patterns (`*`) of them, or `-`
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub input: Vec<PathBuf>,
     /// Field of the record that holds the text
