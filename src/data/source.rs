@@ -118,7 +118,7 @@ impl Inputs {
         let matches = glob_with(pattern, options).map_err(|error| Error::file(path, error.to_string()))?;
         let before = self.files.len();
         for found in matches {
-            let found = found.map_err(|error| Error::io(&error.path().to_owned(), error.into()))?;
+            let found = found.map_err(|error| Error::io(error.path().to_owned(), error.into()))?;
             if !belongs_to_output(&found) {
                 self.add(&found)?;
             }

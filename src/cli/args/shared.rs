@@ -48,6 +48,18 @@ pub struct RunArgs {
     pub seed: u64,
 }
 
+/// How a command runs that needs no device.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Run")]
+pub struct PoolArgs {
+    /// Threads [default: the processors that the process may use]
+    #[arg(long, value_name = "N", value_parser = at_least(1))]
+    pub threads: Option<usize>,
+    /// Seed of all that is random
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+}
+
 impl RunArgs {
     /// The device and the type of its products.
     ///
