@@ -5,7 +5,7 @@ Takes the first 50 items of each set and writes, as JSON, {set: {id: [log-likeli
 numbers only, none of the sets' text. Tokens are those of encode(context + choice) behind the first len(encode(context));
 sequences are cut from the left to one token more than the model's positions. Needs torch and transformers.
 usage: eval_golden.py MODEL SETS OUTPUT, as in
-    eval_golden.py assets/tiny "$TOEDIT_SHARED/eval" tests/data/golden/evaluation.json
+    eval_golden.py assets/tiny "$TOEDIT_SHARED/eval" tests/data/evaluation.json
 """
 
 import gzip

@@ -85,7 +85,7 @@ fn first_items(name: &str, count: usize) -> Option<Vec<String>> {
 /// `scripts/eval_golden.py` has made the numbers.
 #[test]
 fn log_likelihoods_equal_those_of_transformers() {
-    let golden = fs::read(root().join("tests/data/golden/evaluation.json")).unwrap();
+    let golden = fs::read(root().join("tests/data/evaluation.json")).unwrap();
     let golden: Value = serde_json::from_slice(&golden).unwrap();
     let mut compared = 0;
     for name in CHOICES.into_iter().chain(["lambada"]) {
