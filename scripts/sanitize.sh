@@ -11,4 +11,4 @@ library=$(${CXX:-g++} -print-file-name=libasan.so)
 search="LD_LIBRARY_PATH=$(dirname "$library")" preload="LD_PRELOAD=$(basename "$library")"
 host=$(rustc -vV | sed -n 's/^host: //p')
 runner="target.$host.runner = ['env', '$search', '$preload', 'ASAN_OPTIONS=detect_leaks=0']"
-cargo test --config "$runner" --no-default-features --features emulator --test ops "$@"
+cargo test --config "$runner" --features emulator --test ops "$@"
