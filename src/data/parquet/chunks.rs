@@ -10,10 +10,14 @@ use bytes::Bytes;
 use parquet::errors::{ParquetError, Result};
 use parquet::file::reader::{ChunkReader, Length};
 
+use super::thrift;
 use crate::data::digest::state;
 
 /// Read at a time where a page header is looked for.
 const BUFFER: usize = 64 << 10;
+/// Bytes of most page headers, and of the longest: statistics may hold long values.
+const HEADER: u64 = 256;
+const MAX_HEADER: u64 = 16 << 20;
 
 /// A file, or bytes of it that are strung together.
 #[derive(Clone)]
@@ -42,6 +46,20 @@ impl Chunks {
         state(&self.file)
     }
 
+    /// Checks that a page header begins at `start`.
+    fn check_header(&self, start: u64) -> Result<()> {
+        let left = self.length.saturating_sub(start).min(MAX_HEADER);
+        let mut size = HEADER.min(left);
+        loop {
+            let bytes = self.get_bytes(start, size as usize)?;
+            match thrift::check_header(&bytes) {
+                Ok(()) => return Ok(()),
+                Err(reason) if size == left => return Err(ParquetError::General(reason.into())),
+                Err(_) => size = (16 * size).min(left),
+            }
+        }
+    }
+
     fn from(&self, start: u64) -> Stream {
         let (mut part, mut skipped) = (0, start);
         while let Some(range) = self.ranges.get(part) {
@@ -66,7 +84,9 @@ impl Length for Chunks {
 impl ChunkReader for Chunks {
     type T = BufReader<Stream>;
 
+    /// The crate asks for it where it expects a page header.
     fn get_read(&self, start: u64) -> Result<Self::T> {
+        self.check_header(start)?;
         Ok(BufReader::with_capacity(BUFFER, self.from(start)))
     }
 

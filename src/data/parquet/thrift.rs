@@ -1,5 +1,5 @@
-//! The end of a Parquet file, looked over before the crate allocates by the numbers in it: a file's metadata is a struct
-//! in Thrift's compact protocol.
+//! The footer and the page headers of a Parquet file, looked over before the crate allocates by the numbers in them, or
+//! counts to them: both are structs in Thrift's compact protocol.
 
 /// Structs and lists inside each other; the format's own need six.
 const MAX_NESTING: usize = 32;
@@ -13,11 +13,11 @@ const CHILDREN: i16 = 5;
 const LIST: u8 = 9;
 const STRUCT: u8 = 12;
 
-/// Checks that every length in `bytes` lies inside them, and that the schema is a tree that is not too deep.
+/// Checks that every length in a footer lies inside it, and that the schema is a tree that is not too deep.
 ///
 /// # Errors
 /// What is wrong, in words.
-pub(super) fn check(bytes: &[u8]) -> Result<(), &'static str> {
+pub(super) fn check_footer(bytes: &[u8]) -> Result<(), &'static str> {
     let mut cursor = Cursor { bytes };
     let mut id = 0;
     while let Some(kind) = cursor.field(&mut id)? {
@@ -30,7 +30,16 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), &'static str> {
     Ok(())
 }
 
-const CUT: &str = "a length in the footer points past its end";
+/// Checks that `bytes` begin with a whole struct. The crate would pass over a list of two thousand million numbers one by one,
+/// where the file has ended long before.
+///
+/// # Errors
+/// What is wrong, in words.
+pub(super) fn check_header(bytes: &[u8]) -> Result<(), &'static str> {
+    Cursor { bytes }.skip(STRUCT, 0)
+}
+
+const CUT: &str = "a length in the footer or in a page header points past its end";
 
 /// What is left of the struct.
 struct Cursor<'a> {
@@ -58,7 +67,7 @@ impl Cursor<'_> {
                 return Ok(value);
             }
         }
-        Err("a number in the footer has too many bytes")
+        Err("a number in the footer or in a page header has too many bytes")
     }
 
     fn zigzag(&mut self) -> Result<i64, &'static str> {
@@ -91,7 +100,7 @@ impl Cursor<'_> {
 
     fn skip(&mut self, kind: u8, nesting: usize) -> Result<(), &'static str> {
         if nesting > MAX_NESTING {
-            return Err("the footer is nested too deeply");
+            return Err("the footer or a page header is nested too deeply");
         }
         match kind {
             1 | 2 => {}
@@ -111,7 +120,7 @@ impl Cursor<'_> {
                 }
             }
             13 => drop(self.take(16)?),
-            _ => return Err("the footer holds a value of an unknown kind"),
+            _ => return Err("the footer or a page header holds a value of an unknown kind"),
         }
         Ok(())
     }
