@@ -46,14 +46,24 @@ impl Chunks {
         state(&self.file)
     }
 
-    /// Checks that a page header begins at `start`.
-    fn check_header(&self, start: u64) -> Result<()> {
+    /// Checks the headers of the pages that lie in `range` one after the other.
+    pub fn check_pages(&self, range: Range<u64>) -> Result<()> {
+        let mut at = range.start;
+        while at < range.end {
+            let (header, page) = self.page(at)?;
+            at = at.saturating_add(header).saturating_add(page);
+        }
+        Ok(())
+    }
+
+    /// The lengths of a page's header and of the page itself.
+    fn page(&self, start: u64) -> Result<(u64, u64)> {
         let left = self.length.saturating_sub(start).min(MAX_HEADER);
         let mut size = HEADER.min(left);
         loop {
             let bytes = self.get_bytes(start, size as usize)?;
-            match thrift::check_header(&bytes) {
-                Ok(()) => return Ok(()),
+            match thrift::page(&bytes) {
+                Ok(lengths) => return Ok(lengths),
                 Err(reason) if size == left => return Err(ParquetError::General(reason.into())),
                 Err(_) => size = (16 * size).min(left),
             }
@@ -84,9 +94,7 @@ impl Length for Chunks {
 impl ChunkReader for Chunks {
     type T = BufReader<Stream>;
 
-    /// The crate asks for it where it expects a page header.
     fn get_read(&self, start: u64) -> Result<Self::T> {
-        self.check_header(start)?;
         Ok(BufReader::with_capacity(BUFFER, self.from(start)))
     }
 

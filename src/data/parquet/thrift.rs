@@ -9,6 +9,8 @@ const MAX_DEPTH: usize = 64;
 /// The field of the file's metadata that lists the schema's nodes, and that of a node which counts its children.
 const SCHEMA: i16 = 2;
 const CHILDREN: i16 = 5;
+/// The field of a page header that says how long the page is.
+const COMPRESSED_SIZE: i16 = 3;
 
 const LIST: u8 = 9;
 const STRUCT: u8 = 12;
@@ -30,13 +32,22 @@ pub(super) fn check_footer(bytes: &[u8]) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Checks that `bytes` begin with a whole struct. The crate would pass over a list of two thousand million numbers one by one,
-/// where the file has ended long before.
+/// The length of the page header that `bytes` begin with, and of the page behind it. The crate would pass over a list of two
+/// thousand million numbers one by one, where the file has ended long before.
 ///
 /// # Errors
 /// What is wrong, in words.
-pub(super) fn check_header(bytes: &[u8]) -> Result<(), &'static str> {
-    Cursor { bytes }.skip(STRUCT, 0)
+pub(super) fn page(bytes: &[u8]) -> Result<(u64, u64), &'static str> {
+    let mut cursor = Cursor { bytes };
+    let (mut id, mut size) = (0, 0);
+    while let Some(kind) = cursor.field(&mut id)? {
+        if id == COMPRESSED_SIZE && (4..=6).contains(&kind) {
+            size = u64::try_from(cursor.zigzag()?).map_err(|_| "a page has less than no bytes")?;
+        } else {
+            cursor.skip(kind, 1)?;
+        }
+    }
+    Ok(((bytes.len() - cursor.bytes.len()) as u64, size))
 }
 
 const CUT: &str = "a length in the footer or in a page header points past its end";
