@@ -3,13 +3,11 @@
 mod prompt;
 mod records;
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::ops::{AddAssign, ControlFlow};
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tempfile::TempDir;
 
 use self::records::{Start, Text};
 use super::args::GenerateArgs;
@@ -81,7 +79,7 @@ pub fn run(args: &GenerateArgs) -> Result<u8> {
     if let Some(text) = &args.prompts.prompt {
         return prompt::run(args, text, &interrupt);
     }
-    let (inputs, _folder) = inputs(args)?;
+    let inputs = inputs(args)?;
     let output = args.output.output.as_deref().unwrap_or("-".as_ref());
     let outputs = Outputs::plan(&inputs, output, Payload::Documents)?;
     args.check_outputs(&outputs)?;
@@ -103,10 +101,10 @@ pub fn run(args: &GenerateArgs) -> Result<u8> {
     Ok(outcome.exit_status())
 }
 
-/// What is read; documents from nothing are numbered records of no text, in a file that goes with its folder.
-fn inputs(args: &GenerateArgs) -> Result<(Inputs, Option<TempDir>)> {
+/// What is read; documents from nothing are a stream of numbered records without text.
+fn inputs(args: &GenerateArgs) -> Result<Inputs> {
     let Some(documents) = args.prompts.documents else {
-        return Ok((Inputs::expand(&args.input.input)?, None));
+        return Inputs::expand(&args.input.input);
     };
     let model = folder::resolve(args.model.model.as_deref().unwrap_or_default())?;
     let content = if model.join(folder::TOKENIZER).exists() {
@@ -114,15 +112,12 @@ fn inputs(args: &GenerateArgs) -> Result<(Inputs, Option<TempDir>)> {
     } else {
         "\"input_ids\":[]".to_owned()
     };
-    let folder = TempDir::new().map_err(|error| Error::io(std::env::temp_dir(), error))?;
-    let path = folder.path().join("documents.jsonl");
     let write = || {
-        let mut file = BufWriter::new(File::create(&path)?);
+        let mut file = BufWriter::new(tempfile::tempfile()?);
         (0..documents).try_for_each(|number| writeln!(file, "{{\"id\":{number},{content}}}"))?;
-        file.flush()
+        Ok(Inputs::from_stream(file.into_inner()?))
     };
-    write().map_err(|error| Error::io(&path, error))?;
-    Ok((Inputs::expand(&[path])?, Some(folder)))
+    write().map_err(|error: io::Error| Error::io(std::env::temp_dir(), error))
 }
 
 fn open(args: &GenerateArgs, interrupt: &Interrupt) -> Result<(Session, Model)> {

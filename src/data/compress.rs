@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::ops::Range;
-use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +18,7 @@ use super::format::Compression;
 use super::shard::Shard;
 use super::shard::frames::Share;
 use super::shard::part::{Before, Part, Seam};
-use super::source::is_dash;
+use super::source::{is_dash, open};
 use crate::{Error, Result};
 
 /// Large enough that system calls vanish from the profile, small enough to stay in the second-level cache.
@@ -80,16 +79,16 @@ impl Reader {
     /// # Errors
     /// The file cannot be opened, or is empty where its name promises compressed data.
     pub fn open(path: &Path, progress: Arc<AtomicU64>) -> Result<Self> {
-        Self::open_input(path, Source { progress, ..Source::default() })
+        let file = open(path).map_err(|error| Error::io(path, error))?;
+        Self::open_input(path, file, Source { progress, ..Source::default() })
     }
 
-    /// [`Reader::open`], at the first record of the source's shard, whose last one may end far behind its part of the file.
+    /// [`Reader::open`] of an open file, at the first record of the source's shard, whose last one may end far behind its part of the file.
     ///
     /// # Errors
     /// As [`Reader::open`]; a zstd file's frames cannot be found.
-    pub(super) fn open_input(path: &Path, source: Source) -> Result<Self> {
+    pub(super) fn open_input(path: &Path, mut file: File, source: Source) -> Result<Self> {
         let failed = |error| Error::io(path, error);
-        let mut file = if is_dash(path) { standard_input() } else { File::open(path) }.map_err(failed)?;
         let mut head = Vec::with_capacity(4);
         (&mut file).take(4).read_to_end(&mut head).map_err(failed)?;
         if head.is_empty() && Compression::from_name(path) != Compression::None {
@@ -282,11 +281,6 @@ impl BufRead for Reader {
 /// Says that the data before a shard's frames cannot be decoded.
 fn corrupt(error: &io::Error, share: &Share) -> String {
     format!("corrupt zstd data before byte {} of the compressed file: {error}", share.bytes.start)
-}
-
-/// Standard input without the buffer of the standard library, which would only copy.
-fn standard_input() -> io::Result<File> {
-    io::stdin().as_fd().try_clone_to_owned().map(File::from)
 }
 
 fn is_change(error: &io::Error) -> bool {

@@ -88,7 +88,8 @@ impl Lines {
         let format = if input.format == Format::Text { Format::Text } else { Format::JsonLines };
         // A text file is one record: the files are dealt out, and what is in them is not divided.
         let shard = source.shard.filter(|_| format != Format::Text);
-        let mut reader = Reader::open_input(&input.path, Source { shard, ..source })?;
+        let file = input.open().map_err(|error| Error::io(&*input.path, error))?;
+        let mut reader = Reader::open_input(&input.path, file, Source { shard, ..source })?;
         if format != Format::Text && reader.before().is_none() {
             check_kind(&mut reader, input.format)?;
         }

@@ -347,8 +347,11 @@ impl Site {
     /// Removes all that was needed to make the output, of every process.
     pub fn clean(&self) -> Result<()> {
         let folder = parent(&self.output);
-        let mut files = working_files(&self.output).map_err(|e| Error::io(folder, e))?;
-        // Without a journal, what remains is nothing.
+        self.remove(working_files(&self.output).map_err(|e| Error::io(folder, e))?)
+    }
+
+    /// Removes files of these processes, journals first: without a journal, what remains is nothing.
+    pub(super) fn remove(&self, mut files: Vec<(String, Kind)>) -> Result<()> {
         files.sort_by_key(|(_, kind)| *kind != Kind::Journal);
         for (token, kind) in files {
             remove(&*self.storage, &working_path(&self.output, &token, kind))?;

@@ -29,6 +29,7 @@ pub(super) enum Found {
 struct Left {
     token: String,
     begin: Begin,
+    /// Frames whose bytes can still be there.
     frames: u64,
     last: Option<Commit>,
     end: Option<Box<Manifest>>,
@@ -39,11 +40,12 @@ impl Left {
     fn read(output: &Path, token: &str) -> Result<Option<Self>> {
         let path = working_path(output, token, Kind::Journal);
         let Some((begin, mut journal)) = open(&path)? else { return Ok(None) };
+        let [output, rejects] = [Kind::Partial, Kind::Rejects].map(|kind| length(output, token, kind));
         let mut left = Self { token: token.to_owned(), begin, frames: 0, last: None, end: None };
         while let Some(line) = journal.next_line().map_err(|e| Error::io(&path, e))? {
             match line {
                 Line::Frame(commit) => {
-                    left.frames += 1;
+                    left.frames += u64::from(commit.output.end <= output && commit.rejects.end <= rejects);
                     left.last = Some(commit);
                 }
                 Line::End(manifest) => left.end = Some(manifest),
@@ -53,14 +55,12 @@ impl Left {
         Ok(Some(left))
     }
 
-    /// All journals that lie beside an output, the one that came furthest last.
+    /// All journals that lie beside an output.
     fn all(output: &Path) -> Result<Vec<Self>> {
         let files = working_files(output).map_err(|e| Error::io(output, e))?;
         let journals = files.iter().filter(|(_, kind)| *kind == Kind::Journal);
         let read = journals.map(|(token, _)| Self::read(output, token));
-        let mut left = read.filter_map(Result::transpose).collect::<Result<Vec<_>>>()?;
-        left.sort_by_key(|left| (left.end.is_some(), left.frames));
-        Ok(left)
+        read.filter_map(Result::transpose).collect()
     }
 
     /// Whether all that the end says is there, under the files' own names or the final ones.
@@ -103,14 +103,13 @@ fn look(site: &Site, settings: &Settings) -> Result<Found> {
     let (mut left, others): (Vec<_>, Vec<_>) = Left::all(output)?
         .into_iter()
         .partition(|left| relevant(&left.begin.settings, settings) == *settings);
-    let best = left.pop();
-    if let Some(best) = &best
-        && let Some(manifest) = best.is_complete(site)
-    {
-        let site = Site { overwrite: best.begin.overwrite, ..site.clone() };
-        site.publish(manifest, &best.token, [None, None])?;
+    if let Some((whole, manifest)) = left.iter().find_map(|left| Some((left, left.is_complete(site)?))) {
+        let site = Site { overwrite: whole.begin.overwrite, ..site.clone() };
+        site.publish(manifest, &whole.token, [None, None])?;
         return Ok(Found::Complete(Box::new(manifest.clone())));
     }
+    left.sort_by_key(|left| left.frames);
+    let best = left.pop();
     let replaces = best.as_ref().is_some_and(|best| best.begin.overwrite);
     if let Some(manifest) = complete(site, settings, replaces)? {
         if lock.is_some() {
@@ -199,14 +198,15 @@ fn open(path: &Path) -> Result<Option<(Begin, JournalReader)>> {
     }
 }
 
+/// Bytes of a file that a dead process wrote; none where it is gone.
+fn length(output: &Path, token: &str, kind: Kind) -> u64 {
+    fs::metadata(working_path(output, token, kind)).map_or(0, |metadata| metadata.len())
+}
+
 /// Removes what was adopted, and what came less far.
 fn forget(site: &Site, left: &[Left]) -> Result<()> {
-    for left in left {
-        for kind in Kind::ALL {
-            remove(&*site.storage, &working_path(&site.output, &left.token, kind))?;
-        }
-    }
-    Ok(())
+    let files = left.iter().flat_map(|left| Kind::ALL.map(|kind| (left.token.clone(), kind)));
+    site.remove(files.collect())
 }
 
 /// Makes room for an output that is begun afresh: what was left without a frame goes, and of anything else the user should

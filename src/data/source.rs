@@ -1,6 +1,8 @@
 //! Which files are read: paths expanded, checked before anything long begins.
 
 use std::fs::{self, File, Metadata};
+use std::io::{self, Seek};
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,6 +27,26 @@ pub struct InputFile {
     pub bytes: Option<u64>,
     /// By its name; JSON lines unless the name says `.txt` or `.parquet`. Parquet is recognised by content.
     pub format: Format,
+    /// What is read in place of standard input.
+    stream: Option<Arc<File>>,
+}
+
+impl InputFile {
+    fn stream(stream: Option<File>) -> Self {
+        let (relative, format) = (PathBuf::from("stdin.jsonl"), Format::JsonLines);
+        let path = Path::new("-").into();
+        Self { path, relative, bytes: None, format, stream: stream.map(Arc::new) }
+    }
+
+    pub(super) fn open(&self) -> io::Result<File> {
+        match &self.stream {
+            Some(file) => {
+                (&**file).rewind()?;
+                file.try_clone()
+            }
+            None => open(&self.path),
+        }
+    }
 }
 
 /// The files of a run, in the order in which they are read; none by default.
@@ -59,6 +81,11 @@ impl Inputs {
             return Err(Error::Usage("standard input `-` can be read only once".into()));
         }
         Ok(inputs)
+    }
+
+    /// JSON lines that lie in no folder, as if they came by standard input.
+    pub fn from_stream(lines: File) -> Self {
+        Self { files: vec![InputFile::stream(Some(lines))], folders: Vec::new() }
     }
 
     /// The files.
@@ -131,8 +158,7 @@ impl Inputs {
 
     fn add(&mut self, path: &Path) -> Result<()> {
         if is_dash(path) {
-            let (relative, format) = (PathBuf::from("stdin.jsonl"), Format::JsonLines);
-            self.files.push(InputFile { path: path.into(), relative, bytes: None, format });
+            self.files.push(InputFile::stream(None));
             return Ok(());
         }
         let metadata = fs::metadata(path).map_err(|e| Error::io(path, e))?;
@@ -162,7 +188,7 @@ impl Inputs {
         }
         let bytes = kind.is_file().then_some(metadata.len());
         let format = Format::from_name(path).unwrap_or(Format::JsonLines);
-        self.files.push(InputFile { path: path.into(), relative, bytes, format });
+        self.files.push(InputFile { path: path.into(), relative, bytes, format, stream: None });
         Ok(())
     }
 
@@ -212,6 +238,11 @@ impl Progress {
     pub fn total(&self) -> Option<u64> {
         self.total
     }
+}
+
+/// Opens a path; standard input without the buffer of the standard library, which would only copy.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    if is_dash(path) { io::stdin().as_fd().try_clone_to_owned().map(File::from) } else { File::open(path) }
 }
 
 /// A path that is a pattern: no shell has expanded it, and no file has that name.

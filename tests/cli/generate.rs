@@ -179,6 +179,11 @@ fn summaries_and_resumed_runs_cover_all_of_the_output() {
     }
     place.generate(&format!("{words} --resume")).done();
     place.generate(&format!("{words} --resume --seed 1")).fails_with(1, &["seed"]);
+    let words = "--max-new-tokens 4 --output none.jsonl --resume --documents";
+    place.generate(&format!("{words} 9")).done();
+    let outcome = place.generate(&format!("{words} 9")).done();
+    assert!(outcome.stderr.contains("9 done before"), "{}", outcome.stderr);
+    place.generate(&format!("{words} 10")).fails_with(1, &["documents"]);
 }
 
 #[test]

@@ -116,6 +116,29 @@ fn sigkill_at_any_moment_then_resume() {
     assert!(kills >= 40, "{kills} kills");
 }
 
+#[test]
+fn texts_from_nothing_go_on_where_they_were_killed() {
+    let place = Place::new();
+    let words = format!("generate --model tiny --documents 60 --max-new-tokens 20 --batch-size 1 {SMALL}");
+    let words = words.replace("--batch-tokens 256 ", "");
+    let begun = Instant::now();
+    place.run(&format!("{words} --output whole.jsonl")).done();
+    let longest = begun.elapsed();
+    let mut kills = 0;
+    while kills < 5 {
+        kills += kill_until_done(
+            &place,
+            &format!("{words} --output out.jsonl --resume"),
+            "out.jsonl",
+            longest,
+            kills,
+        );
+        assert!(place.bytes("out.jsonl") == place.bytes("whole.jsonl"), "other bytes after {kills} kills");
+        fs::remove_file(place.path("out.jsonl")).unwrap();
+        fs::remove_file(place.path("out.jsonl.manifest")).unwrap();
+    }
+}
+
 /// Leaves an output of which some frames are durable: its input has a record that ends the run.
 fn interrupted() -> Place {
     let place = Place::new();
@@ -125,6 +148,19 @@ fn interrupted() -> Place {
     place.edit(&format!("--input in.jsonl --output out.jsonl {SMALL}")).fails(&["in.jsonl:7"]);
     assert!(durable(&place, "out.jsonl") >= 3);
     place
+}
+
+#[test]
+fn journals_of_files_that_are_gone_do_not_matter() {
+    let place = interrupted();
+    let before = durable(&place, "out.jsonl");
+    let journal = place.names().into_iter().find(|name| name.ends_with(".journal")).unwrap();
+    for token in ["0000000000000000", "ffffffffffffffff"] {
+        fs::copy(place.path(&journal), place.path(&format!(".out.jsonl.{token}.journal"))).unwrap();
+    }
+    let words = format!("--input in.jsonl --output out.jsonl {SMALL} --on-error skip --resume");
+    let outcome = place.edit(&words).exits_with(3);
+    assert!(outcome.stderr.contains(&format!("{before} done before")), "{}", outcome.stderr);
 }
 
 #[test]

@@ -161,6 +161,7 @@ impl<'a> Run<'a, '_> {
             "max_new_tokens": config.max_new_tokens,
             "eos": config.eos,
             "stop": self.args.ends.stop,
+            "documents": prompts.documents,
             "prefix_tokens": prompts.prefix_tokens,
             "samples": prompts.samples,
             "emit": self.args.emit().name(),
