@@ -39,14 +39,15 @@ pub(super) fn check_footer(bytes: &[u8]) -> Result<(), &'static str> {
 /// What is wrong, in words.
 pub(super) fn page(bytes: &[u8]) -> Result<(u64, u64), &'static str> {
     let mut cursor = Cursor { bytes };
-    let (mut id, mut size) = (0, 0);
+    let (mut id, mut size) = (0, None);
     while let Some(kind) = cursor.field(&mut id)? {
         if id == COMPRESSED_SIZE && (4..=6).contains(&kind) {
-            size = u64::try_from(cursor.zigzag()?).map_err(|_| "a page has less than no bytes")?;
+            size = Some(u64::try_from(cursor.zigzag()?).map_err(|_| "a page has less than no bytes")?);
         } else {
             cursor.skip(kind, 1)?;
         }
     }
+    let size = size.ok_or("a page header does not say how long the page is")?;
     Ok(((bytes.len() - cursor.bytes.len()) as u64, size))
 }
 
@@ -202,5 +203,21 @@ impl Cursor<'_> {
             }
         }
         Ok(children)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn page_headers_say_where_the_next_one_begins() {
+        // Kind of page 0, 5 bytes, 3 of them compressed; then bytes of the page.
+        assert_eq!(page(&[0x15, 0, 0x15, 10, 0x15, 6, 0, 9, 9, 9]), Ok((7, 3)));
+        assert!(page(&[0x15, 0, 0x15, 10, 0, 9, 9, 9]).unwrap_err().contains("how long the page is"));
+        assert!(page(&[0x15, 0, 0x15, 10, 0x15, 5, 0]).unwrap_err().contains("less than no bytes"));
+        assert_eq!(page(&[0x15, 0, 0x15, 10]), Err(CUT));
+        // A field that is a list of 2³¹ − 1 numbers.
+        assert_eq!(page(&[0x19, 0xf5, 0xff, 0xff, 0xff, 0xff, 7, 0]), Err(CUT));
     }
 }
