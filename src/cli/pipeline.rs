@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::json;
+use serde_json::value::RawValue;
 
 use super::args::OnErrorArg;
 use super::signals::Interrupt;
@@ -288,6 +289,24 @@ pub fn refuse<C: Counts>(
         OnErrorArg::Stop => writer.reach(refused.mark()).and(Err(refused.error())),
         OnErrorArg::Skip => writer.set_aside(refused, counts),
         OnErrorArg::Pass => writer.pass(refused, counts),
+    }
+}
+
+/// Which record a line is about.
+#[derive(Serialize)]
+pub struct Identity<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a RawValue>,
+    /// The line number from 0, where there is no id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<u64>,
+}
+
+impl<'a> Identity<'a> {
+    /// Of a record.
+    pub fn of(document: &'a Document) -> Self {
+        let id = document.id().and_then(|id| serde_json::from_str(id).ok());
+        Self { id, index: id.is_none().then(|| document.line() - 1) }
     }
 }
 

@@ -4,10 +4,9 @@ use std::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use serde_json::value::RawValue;
 
 use super::args::ScoreArgs;
-use super::pipeline::{Entry, Job, MAX_DOCUMENTS, Pipeline, refuse_line};
+use super::pipeline::{Entry, Identity, Job, MAX_DOCUMENTS, Pipeline, refuse_line};
 use super::progress::{Mode, Progress};
 use super::session::{Session, SessionCard};
 use super::signals::Interrupt;
@@ -22,11 +21,8 @@ use crate::score::{ScoreConfig, Scorer, Scores};
 /// A line of the output.
 #[derive(Serialize)]
 struct Line<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<&'a RawValue>,
-    /// The line number from 0, where there is no id.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    index: Option<u64>,
+    #[serde(flatten)]
+    identity: Identity<'a>,
     tokens: usize,
     scored: usize,
     nll: f64,
@@ -208,10 +204,8 @@ impl Run<'_> {
     }
 
     fn line(&self, job: &Job<Layout>, scores: &Scores) -> Result<String> {
-        let id = job.document.id().and_then(|id| serde_json::from_str(id).ok());
         let line = Line {
-            index: id.is_none().then(|| job.document.line() - 1),
-            id,
+            identity: Identity::of(&job.document),
             tokens: scores.tokens,
             scored: scores.logprobs.len(),
             nll: scores.nll(),

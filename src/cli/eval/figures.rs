@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::cli::summary::DocumentCounts;
-use crate::evaluate::Mean;
+use crate::mean::Mean;
 
 /// A figure of a test, of the mean of what its items give.
 pub struct Figure {

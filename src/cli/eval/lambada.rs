@@ -8,8 +8,9 @@ use serde::Serialize;
 
 use super::figures::Figure;
 use super::items::{Item, field};
-use super::sets::{Identity, Test};
+use super::sets::Test;
 use crate::Result;
+use crate::cli::pipeline::Identity;
 use crate::data::Document;
 use crate::evaluate::Likelihood;
 

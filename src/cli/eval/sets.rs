@@ -1,14 +1,13 @@
 //! Sets of items through the model: what all tests have in common.
 
 use serde::Serialize;
-use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::figures::{Figure, Table, Totals};
 use super::items::{Item, Reader};
 use crate::Result;
 use crate::cli::args::SetArgs;
-use crate::cli::pipeline::{Entry, Job, MAX_DOCUMENTS, Pipeline, name_record, refuse_line};
+use crate::cli::pipeline::{Entry, Identity, Job, MAX_DOCUMENTS, Pipeline, name_record, refuse_line};
 use crate::cli::progress::{Mode, Progress};
 use crate::cli::session::{Session, SessionCard};
 use crate::cli::signals::Interrupt;
@@ -42,23 +41,6 @@ pub trait Test: Sized + Send {
     /// # Errors
     /// The serialiser's.
     fn line(identity: Identity, item: &Item<Self>, likelihoods: &[Likelihood]) -> serde_json::Result<String>;
-}
-
-/// Which item a line is about.
-#[derive(Serialize)]
-pub struct Identity<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<&'a RawValue>,
-    /// The line number from 0, where there is no id.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    index: Option<u64>,
-}
-
-impl<'a> Identity<'a> {
-    fn of(document: &'a Document) -> Self {
-        let id = document.id().and_then(|id| serde_json::from_str(id).ok());
-        Self { id, index: id.is_none().then(|| document.line() - 1) }
-    }
 }
 
 /// The summary file.
