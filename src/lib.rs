@@ -14,6 +14,7 @@ mod error;
 pub mod evaluate;
 pub mod generate;
 mod map;
+pub mod mean;
 pub mod mix;
 pub mod model;
 pub mod ops;

@@ -15,7 +15,7 @@ use super::progress::Mode;
 use super::signals::Interrupt;
 use super::summary;
 use crate::collapse::{
-    CollapseConfig, Experiment, HumanConfig, Inputs, LearnerFiles, Mean, Strategy, SynthesisConfig, Table,
+    CollapseConfig, Experiment, HumanConfig, Inputs, LearnerFiles, MeanRow, Strategy, SynthesisConfig, Table,
     TrainingConfig, plot,
 };
 use crate::data;
@@ -35,7 +35,7 @@ struct Report<'a> {
     version: &'static str,
     settings: &'a Map<String, Value>,
     rows: &'a Table,
-    means: Vec<Mean>,
+    means: Vec<MeanRow>,
 }
 
 /// The summary file.
@@ -155,9 +155,9 @@ fn edit_config(args: &CollapseEditArgs) -> Result<EditConfig> {
 }
 
 /// What became of each strategy.
-fn text(config: &CollapseConfig, means: &[Mean]) -> String {
+fn text(config: &CollapseConfig, means: &[MeanRow]) -> String {
     let of = |strategy: Strategy, generation: u32| {
-        let is_it = |mean: &&Mean| (mean.strategy, mean.generation) == (strategy, generation);
+        let is_it = |mean: &&MeanRow| (mean.strategy, mean.generation) == (strategy, generation);
         means.iter().find(is_it).map_or(String::new(), |mean| {
             let deviation = mean.deviation.map_or(String::new(), |deviation| format!(" ± {deviation:.4}"));
             format!("{:.4}{deviation}", mean.perplexity)

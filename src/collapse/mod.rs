@@ -29,4 +29,4 @@ pub use config::{
 };
 pub use experiment::{Experiment, Inputs};
 pub use stages::{Event, Stage, Work};
-pub use table::{Edits, Mean, Outcome, Row, Table};
+pub use table::{Edits, MeanRow, Outcome, Row, Table};

@@ -5,7 +5,7 @@ use std::ops::Range;
 use plotters::prelude::*;
 
 use super::config::Strategy;
-use super::table::{Outcome as Figures, Table, moments};
+use super::table::{Outcome as Figures, Table};
 use crate::plot::{Area, Axes, COLOURS, Chart, Label, Outcome, Points, legend, line, room, svg, whole};
 
 /// Width and height of a panel in pixels.
@@ -94,9 +94,9 @@ fn series(table: &Table, figure: fn(&Figures) -> f64) -> Vec<Series> {
     let of = |(index, strategy): (usize, &Strategy)| {
         let is_first = |row: &&super::Row| row.strategy == *strategy && row.seed == table.rows[0].seed;
         let point = |row: &super::Row| {
-            let (mean, deviation) = moments(&table.of(*strategy, row.generation, figure));
+            let mean = table.mean(*strategy, row.generation, figure);
             let place = f64::from(row.generation) + (index as f64 - middle) * TICK;
-            (place, mean, deviation.unwrap_or(0.0))
+            (place, mean.value().expect("there is this row"), mean.deviation().unwrap_or(0.0))
         };
         Series { strategy: *strategy, points: table.rows.iter().filter(is_first).map(point).collect() }
     };

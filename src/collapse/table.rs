@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::concentration::Concentration;
 use super::config::Strategy;
+use crate::mean::Mean;
 
 /// What editing did to a generation's data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,13 +53,13 @@ pub struct Row {
 
 /// All seeds of a strategy's generation.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Mean {
+pub struct MeanRow {
     /// The strategy.
     pub strategy: Strategy,
     /// The generation.
     pub generation: u32,
     /// Seeds.
-    pub seeds: usize,
+    pub seeds: u64,
     /// Mean of the held-out perplexities.
     pub perplexity: f64,
     /// Their standard deviation (n − 1 in the denominator); null for a single seed.
@@ -98,33 +99,21 @@ impl Table {
     }
 
     /// Perplexities over all seeds, in the rows' order.
-    pub fn means(&self) -> Vec<Mean> {
+    pub fn means(&self) -> Vec<MeanRow> {
         let is_first = |row: &&Row| row.seed == self.rows[0].seed;
         let mean = |first: &Row| {
-            let values = self.of(first.strategy, first.generation, |outcome| outcome.perplexity);
-            let (perplexity, deviation) = moments(&values);
             let Row { strategy, generation, .. } = *first;
-            Mean { strategy, generation, seeds: values.len(), perplexity, deviation }
+            let mean = self.mean(strategy, generation, |outcome| outcome.perplexity);
+            let (seeds, deviation) = (mean.count(), mean.deviation());
+            let perplexity = mean.value().expect("there is the first row");
+            MeanRow { strategy, generation, seeds, perplexity, deviation }
         };
         self.rows.iter().filter(is_first).map(mean).collect()
     }
 
-    /// A figure of all seeds of a generation.
-    pub(super) fn of(
-        &self,
-        strategy: Strategy,
-        generation: u32,
-        figure: impl Fn(&Outcome) -> f64,
-    ) -> Vec<f64> {
+    /// A figure over all seeds of a generation.
+    pub(super) fn mean(&self, strategy: Strategy, generation: u32, figure: fn(&Outcome) -> f64) -> Mean {
         let is_it = |row: &&Row| (row.strategy, row.generation) == (strategy, generation);
         self.rows.iter().filter(is_it).map(|row| figure(&row.outcome)).collect()
     }
-}
-
-/// Mean and standard deviation.
-pub(super) fn moments(values: &[f64]) -> (f64, Option<f64>) {
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-    (mean, (values.len() > 1).then(|| (squares / (n - 1.0)).sqrt()))
 }

@@ -4,13 +4,10 @@
 //! and values that are there. The bits are those of reading every continuation from its start.
 
 mod forked;
-mod mean;
 
 use std::iter::zip;
 use std::ops::Range;
 use std::slice;
-
-pub use mean::Mean;
 
 use crate::device::Device;
 use crate::model::Model;

@@ -42,7 +42,6 @@
 
 mod closed_form;
 mod least_squares;
-mod moments;
 #[cfg(feature = "cli")]
 mod plot;
 mod schedule;

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::closed_form;
 use super::least_squares::Design;
-use super::moments::Moments;
 use super::schedule::{Mask, Schedule};
+use crate::mean::Mean;
 use crate::random::{Purpose, Stream, uniform};
 use crate::{Error, Result};
 
@@ -153,7 +153,7 @@ pub fn simulate(config: &TheoryConfig, watch: impl Fn() -> Result<()> + Sync) ->
     let mut schedules: Vec<_> = config.schedules.iter().filter(is_edit).copied().collect();
     schedules.push(Schedule::COLLAPSE);
     let block = |first: u64| {
-        let mut sums = vec![Moments::default(); 2 * schedules.len() * config.generations];
+        let mut sums = vec![Mean::default(); 2 * schedules.len() * config.generations];
         for repetition in (first..config.repetitions).take(BLOCK as usize) {
             watch()?;
             let errors = run(config, &schedules, repetition)?;
@@ -162,10 +162,10 @@ pub fn simulate(config: &TheoryConfig, watch: impl Fn() -> Result<()> + Sync) ->
         Ok(sums)
     };
     let blocks = (0..config.repetitions.div_ceil(BLOCK)).into_par_iter().map(|number| block(number * BLOCK));
-    let blocks: Vec<Vec<Moments>> = blocks.collect::<Result<_>>()?;
-    let mut sums = vec![Moments::default(); 2 * schedules.len() * config.generations];
+    let blocks: Vec<Vec<Mean>> = blocks.collect::<Result<_>>()?;
+    let mut sums = vec![Mean::default(); 2 * schedules.len() * config.generations];
     for block in &blocks {
-        sums.iter_mut().zip(block).for_each(|(sum, moments)| sum.join(moments));
+        sums.iter_mut().zip(block).for_each(|(sum, part)| *sum += part);
     }
     let unit = config.unit();
     let series = sums.chunks_exact(2 * config.generations).zip(&schedules);
@@ -174,15 +174,14 @@ pub fn simulate(config: &TheoryConfig, watch: impl Fn() -> Result<()> + Sync) ->
 }
 
 /// Puts the sums of a schedule, those of the recursion first, beside what they should be.
-fn outcome(config: &TheoryConfig, schedule: &Schedule, sums: &[Moments]) -> Outcome {
+fn outcome(config: &TheoryConfig, schedule: &Schedule, sums: &[Mean]) -> Outcome {
     let shares: Vec<f64> =
         (0..config.generations - 1).map(|index| schedule.share(index, config.samples)).collect();
-    let figures = |sums: &[Moments], formula: Vec<f64>| {
-        let figure = |(index, (sum, formula)): (usize, (&Moments, f64))| Figure {
-            generation: index + 1,
-            error: sum.mean(),
-            standard_error: sum.standard_error(),
-            closed_form: formula * config.unit(),
+    let figures = |sums: &[Mean], formula: Vec<f64>| {
+        let figure = |(index, (sum, formula)): (usize, (&Mean, f64))| {
+            let measured = sum.value().zip(sum.standard_error());
+            let (error, standard_error) = measured.expect("there are at least two repetitions");
+            Figure { generation: index + 1, error, standard_error, closed_form: formula * config.unit() }
         };
         sums.iter().zip(formula).enumerate().map(figure).collect()
     };
