@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::digest::Digest;
 use super::journal::{Begin, Commit, Extent, JournalReader, Line};
 use super::manifest::Manifest;
-use super::names::{Kind, Lock, rejects_path, remove, working_files, working_path};
+use super::names::{Kind, Lock, rejects_path, working_files, working_path};
 use super::partial::{Partial, Site};
 use super::settings::{Settings, difference, relevant};
 use crate::{Error, Result};
