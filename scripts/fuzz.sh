@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fuzzes everything that parses files, on the stable toolchain; two targets at a time. Starts from fuzz/seeds, keeps what it
+# Fuzzes everything that parses files, on the stable toolchain; all targets at a time. Starts from fuzz/seeds, keeps what it
 # finds in target/fuzz, and fails where a case panics, hangs or takes more than 1 GiB: the case is then in target/fuzz/found.
 #
 # PROPTEST_RNG_SEED makes the search the same in every run, as it does for generated tests.
@@ -28,4 +28,4 @@ fuzz() {
 }
 export -f fuzz
 export seconds
-printf '%s\0' "${targets[@]}" | xargs -0 -P 2 -I{} bash -euo pipefail -c 'fuzz {}'
+printf '%s\0' "${targets[@]}" | xargs -0 -P 0 -I{} bash -euo pipefail -c 'fuzz {}'
