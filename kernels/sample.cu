@@ -33,30 +33,45 @@ extern "C" __global__ void __launch_bounds__(256) sample_penalise(float* logits,
   }
 }
 
-// k = 0 and top_p = 1 cut nothing. Shared: a Weight for each warp.
-extern "C" __global__ void __launch_bounds__(1024, 1) sample_prefix(const float* logits, int stride, int v, int k, double top_p, double min_p, double inverse_temperature, const double* uniforms, uint32_t* ids) {
-  Weight* scratch = dynamic_shared<Weight>();
-  const size_t row = blockIdx.x;
-  const WholeRow whole{logits + row * stride, v};
-  const float max = finite_max(whole.logits, v, reinterpret_cast<float*>(scratch));
-  uint64_t last = 1;
-  if (k > 0) last = first_reaching(whole, k, scratch, [](uint64_t, uint32_t, float) { return 1.0; });
-  const auto weight = [&](uint64_t rank, uint32_t, float logit) {
-    const double w = rank >= last ? power(logit, max, inverse_temperature) : 0.0;
-    return w >= min_p ? w : 0.0;
-  };
+// The best of a row. `scratch` holds a value of each per warp.
+__device__ uint64_t best_of(WholeRow row, uint64_t* scratch) {
+  uint64_t best = 0;
+  row.each([&](uint64_t rank, uint32_t, float) { best = Largest::merge(best, rank); });
+  return block_reduce<Largest>(best, scratch);
+}
+
+// One of the ids down to `last`, by u: of their prefix with the share `top_p`, what has the weight `min_p`.
+__device__ uint64_t draw_prefix(WholeRow whole, uint64_t last, float max, double top_p, double min_p, double inverse_temperature, double u, Weight* scratch) {
   const auto total = [&](auto weight) {
     Weight own{0.0, 0};
     whole.each([&](uint64_t rank, uint32_t id, float logit) { own.add(weight(rank, id, logit)); });
     return block_sum(own, scratch).sum;
   };
-  if (top_p < 1.0) {
-    const auto before = [&](uint64_t rank, uint32_t, float logit) {
-      return rank >= last ? power(logit, max, inverse_temperature) : 0.0;
-    };
-    last = first_reaching(whole, top_p * total(before), scratch, before);
+  const auto weight = [&](uint64_t rank, uint32_t, float logit) {
+    return rank >= last ? power(logit, max, inverse_temperature) : 0.0;
+  };
+  if (top_p < 1.0) last = first_reaching(whole, top_p * total(weight), scratch, weight);
+  const auto likely = [&](uint64_t rank, uint32_t id, float logit) {
+    const double w = weight(rank, id, logit);
+    return w >= min_p ? w : 0.0;
+  };
+  return first_reaching(whole, u * total(likely), scratch, likely);
+}
+
+// k = 0 and top_p = 1 cut nothing; k = 1 needs no u. Shared: a Weight for each warp.
+extern "C" __global__ void __launch_bounds__(1024, 1) sample_prefix(const float* logits, int stride, int v, int k, double top_p, double min_p, double inverse_temperature, const double* uniforms, uint32_t* ids) {
+  Weight* scratch = dynamic_shared<Weight>();
+  const size_t row = blockIdx.x;
+  const WholeRow whole{logits + row * stride, v};
+  const float max = finite_max(whole.logits, v, reinterpret_cast<float*>(scratch));
+  uint64_t found = 0;
+  if (k == 1) {
+    found = best_of(whole, reinterpret_cast<uint64_t*>(scratch));
+  } else {
+    uint64_t last = 1;
+    if (k > 0) last = first_reaching(whole, k, scratch, [](uint64_t, uint32_t, float) { return 1.0; });
+    found = draw_prefix(whole, last, max, top_p, min_p, inverse_temperature, uniforms[2 * row], scratch);
   }
-  const uint64_t found = first_reaching(whole, uniforms[2 * row] * total(weight), scratch, weight);
   if (threadIdx.x == 0) ids[row] = max == max && found != 0 ? id_of(found) : kNone;
 }
 

@@ -87,6 +87,23 @@ fn edits_are_the_cpus() {
     }
 }
 
+#[test]
+fn the_most_likely_texts_are_the_cpus() {
+    if !has_emulator() {
+        return;
+    }
+    let place = place();
+    let generate = |device: &str, words: &str| {
+        let words = format!("--input in.jsonl --dtype f32 --max-new-tokens 5 --device {device} {words}");
+        place.run(&format!("generate --model tiny {words}")).done().stdout
+    };
+    let cpu = generate("cpu", "--temperature 0");
+    assert_eq!(generate("emulator", "--temperature 0 --batch-size 2"), cpu);
+    assert_eq!(generate("emulator", "--temperature 0 --batch-size 1"), cpu);
+    let words = "--temperature 0.8 --top-k 20 --repetition-penalty 1.1";
+    assert_eq!(generate("emulator", words), generate("cpu", words));
+}
+
 /// An edit without its probabilities, which agree to rounding only.
 fn without_p(edit: &Value) -> Value {
     let mut edit = edit.as_object().unwrap().clone();
