@@ -60,7 +60,8 @@ impl<'m> Decoder<'m> {
     /// take all of it.
     ///
     /// # Errors
-    /// [`Error::Usage`] for sequences longer than the model's positions, or no slots; [`Error::OutOfMemory`].
+    /// [`Error::Usage`] for sequences longer than the model's positions, or no slots; [`Error::Device`] where it
+    /// has no room for as many.
     pub fn new(model: &'m Model, slots: usize, max_length: usize) -> Result<Self> {
         let config = model.config();
         let (name, bound) = config.context();

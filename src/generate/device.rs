@@ -1,7 +1,6 @@
 //! Sequences that go on, on a device: tokens go up, draws come down.
 
 use super::backend::{Backend, Draw, DrawConfig, Drawn};
-use crate::Result;
 use crate::device::Rows;
 use crate::device::kernels::Kernels;
 use crate::model::Pack;
@@ -9,6 +8,7 @@ use crate::model::device::{Cache, Transformer, Workspace};
 use crate::ops::head::{Scored, Scores, WholeRows, chunk_rows};
 use crate::ops::sample::{Sampler, Seen};
 use crate::score::Statistics;
+use crate::{Error, Result};
 
 /// On a device, with all memory planned.
 pub(super) struct OnDevice<'m, T: Kernels> {
@@ -27,13 +27,17 @@ impl<'m, T: Kernels> OnDevice<'m, T> {
     /// For `slots` sequences of up to `capacity` tokens, and packs of up to `room`.
     ///
     /// # Errors
-    /// [`crate::Error::OutOfMemory`].
-    pub fn new(
-        transformer: &'m Transformer<T>,
-        slots: usize,
-        capacity: usize,
-        room: usize,
-    ) -> Result<Self> {
+    /// [`Error::Device`] where it has no room for as many.
+    pub fn new(transformer: &'m Transformer<T>, slots: usize, capacity: usize, room: usize) -> Result<Self> {
+        Self::plan(transformer, slots, capacity, room).map_err(|error| match error {
+            Error::OutOfMemory { .. } => transformer.queue().device().error(format!(
+                "no room for {slots} sequences of {capacity} tokens: lower --batch-size or --max-length, or use --dtype bf16"
+            )),
+            other => other,
+        })
+    }
+
+    fn plan(transformer: &'m Transformer<T>, slots: usize, capacity: usize, room: usize) -> Result<Self> {
         let (queue, config) = (transformer.queue(), transformer.config());
         let vocabulary = config.vocab_size;
         Ok(Self {
@@ -60,7 +64,12 @@ impl<'m, T: Kernels> OnDevice<'m, T> {
     }
 
     /// Draws from some rows' logits.
-    fn draw_rows(&self, config: DrawConfig, logits: Rows<'_, f32>, draws: &[Draw]) -> Result<Vec<Option<u32>>> {
+    fn draw_rows(
+        &self,
+        config: DrawConfig,
+        logits: Rows<'_, f32>,
+        draws: &[Draw],
+    ) -> Result<Vec<Option<u32>>> {
         let (queue, sampling) = (self.transformer.queue(), config.sampling);
         let logits = logits.columns(0..config.vocabulary);
         let seen: Vec<&Seen> = draws.iter().filter_map(|draw| draw.seen).collect();

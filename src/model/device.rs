@@ -11,7 +11,6 @@ use super::Checkpoint;
 use super::config::{Config, QkNorm};
 use super::forward::Pack;
 use super::weights::{self, Linear, Weights};
-pub(crate) use cache::Cache;
 use crate::device::kernels::Kernels;
 use crate::device::{BiasBuffers, Buffer, Matrix, Queue, Rows, View, stride};
 use crate::ops::activation::activate_on;
@@ -23,6 +22,7 @@ use crate::ops::matmul::{Layout, product, product_add};
 use crate::ops::norm::Norm;
 use crate::ops::rope::Rotary;
 use crate::{Error, Result};
+pub(crate) use cache::Cache;
 
 /// A model's configuration, and its weights on a device.
 pub(crate) struct Transformer<T: Kernels> {

@@ -42,7 +42,8 @@ fn decode<E: Scalar>(arm: &Arm, documents: &[Document], packs: &[Vec<Piece>]) ->
     match arm {
         Arm::Cpu => {
             let of_document = |(index, document): (usize, &Document)| {
-                let own = packs.iter().flatten().filter(|piece| piece.0 == index).map(|piece| piece.1.clone());
+                let own =
+                    packs.iter().flatten().filter(|piece| piece.0 == index).map(|piece| piece.1.clone());
                 on_cpu::<E>(document, own)
             };
             documents.iter().enumerate().map(of_document).collect()
@@ -174,7 +175,8 @@ mod device {
         for queue in arms::devices() {
             for head_dim in [3, 258] {
                 let sizes = attention(1, 1, head_dim);
-                let [out, cache] = [head_dim, 2 * head_dim].map(|width| arms::output::<f32>(&queue, 0, width));
+                let [out, cache] =
+                    [head_dim, 2 * head_dim].map(|width| arms::output::<f32>(&queue, 0, width));
                 let qkv = arms::output::<f32>(&queue, 0, 3 * head_dim);
                 let places = Places::new(&queue, 0).unwrap();
                 let refused = attend_on(&queue, &sizes, out.view(), qkv.view(), cache.view(), &places);

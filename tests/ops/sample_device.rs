@@ -91,7 +91,9 @@ fn penalties_are_the_cpus() {
                     seen
                 })
                 .collect();
-            for sampling in [Sampling::greedy(), Sampling::default(), Sampling { top_k: 9, ..Sampling::default() }] {
+            for sampling in
+                [Sampling::greedy(), Sampling::default(), Sampling { top_k: 9, ..Sampling::default() }]
+            {
                 for repetition_penalty in [0.5, 1.3] {
                     let sampling = Sampling { repetition_penalty, ..sampling };
                     let sets: Vec<&Seen> = seen.iter().collect();

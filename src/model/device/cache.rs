@@ -23,13 +23,7 @@ impl<T: Pod> Cache<T> {
     ///
     /// # Errors
     /// [`crate::Error::OutOfMemory`].
-    pub fn new(
-        queue: &Queue,
-        config: &Config,
-        slots: usize,
-        capacity: usize,
-        tokens: usize,
-    ) -> Result<Self> {
+    pub fn new(queue: &Queue, config: &Config, slots: usize, capacity: usize, tokens: usize) -> Result<Self> {
         let (rows, width) = (slots.saturating_mul(capacity), 2 * config.attention().kv_len());
         let layers = (0..config.num_hidden_layers).map(|_| Matrix::new(queue, rows, width));
         Ok(Self {
