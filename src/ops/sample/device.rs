@@ -19,6 +19,8 @@ const PENALISING: usize = 256;
 const THREADS: usize = 1024;
 /// The same where a warp has a tile.
 const TILED: usize = 512;
+/// Ids of a thread, where there are many.
+const SHARE: usize = 8;
 /// Bytes of shared memory for reductions over a block.
 const SCRATCH: usize = 512;
 
@@ -106,7 +108,7 @@ impl Sampler {
             let grid = grid((32 * tiles).min(TILED), tiles * size_of::<f64>() + SCRATCH);
             sample_full(queue, grid, logits.data, stride, v, inverse, uniforms, ids)
         } else {
-            let grid = grid(v.next_multiple_of(32).min(THREADS), SCRATCH);
+            let grid = grid(v.div_ceil(SHARE).next_multiple_of(32).min(THREADS), SCRATCH);
             sample_prefix(queue, grid, logits.data, stride, v, k, top_p, min_p, inverse, uniforms, ids)
         }
     }
