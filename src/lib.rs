@@ -5,11 +5,13 @@
 pub mod analysis;
 #[cfg(feature = "cli")]
 pub mod cli;
+pub mod collapse;
 pub mod compose;
 pub mod data;
 pub mod device;
 pub mod edit;
 mod error;
+pub mod evaluate;
 pub mod generate;
 mod map;
 pub mod mix;

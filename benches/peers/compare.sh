@@ -6,10 +6,17 @@
 # package built from source; candle's program in target/peers-candle.
 #
 # usage: compare.sh MODEL [CORPUS.jsonl[.gz]] [--threads N] [--rounds N] [--peers transformers,candle,llama.cpp]
-#        CORPUS defaults to assets/sample.jsonl, repeated; peers default to transformers
+#        compare.sh generate MODEL [--tokens N] [--threads N] [--rounds N] [--peers transformers,llama.cpp]
+#        CORPUS defaults to assets/sample.jsonl, repeated; peers default to transformers. `generate` times greedy generation
+#        instead, one text and 16 texts at a time.
 set -euo pipefail
 
-: "${1:?usage: compare.sh MODEL [CORPUS.jsonl[.gz]] [--threads N] [--rounds N] [--peers transformers,candle,llama.cpp]}"
+program=compare.py
+if [ "${1:-}" = generate ]; then
+    program=generate_compare.py
+    shift
+fi
+: "${1:?usage: compare.sh [generate] MODEL [OPTION...]: see the head of this file}"
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 target=${CARGO_TARGET_DIR:-$root/target}
@@ -48,4 +55,4 @@ case " $* " in *llama.cpp*)
 esac
 # The source tree stays as it was.
 export PYTHONDONTWRITEBYTECODE=1
-exec "$venv/bin/python" "$here/compare.py" --binary "$target/release/toedit" "${options[@]}" "$@"
+exec "$venv/bin/python" "$here/$program" --binary "$target/release/toedit" "${options[@]}" "$@"

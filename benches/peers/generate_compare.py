@@ -4,6 +4,7 @@ and ratios, for one text and for 16 texts at a time. Load times are left out; pr
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -18,6 +19,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 PROMPT = 32
 BATCHES = [1, 16]
+PEERS = ["transformers", "llama.cpp"]
 
 
 def make_prompts(path, model, count):
@@ -47,9 +49,18 @@ def peer(args, name, source, batch):
     if name == "transformers":
         command = [sys.executable, HERE / "generate_transformers.py", args.model, "--dtype", args.dtype]
     else:
-        command = [sys.executable, HERE / "generate_llama_cpp.py", args.gguf]
+        command = [sys.executable, HERE / "generate_llama_cpp.py", gguf(args, source.parent)]
     result = run([*command, *common])
     return result["tokens_per_second"], result["output_ids"]
+
+
+def gguf(args, work):
+    """The model in llama.cpp's format, in the same type."""
+    path = work / "model.gguf"
+    if not path.exists():
+        command = [sys.executable, args.converter, args.model, "--outtype", args.dtype, "--outfile", path]
+        subprocess.run([str(part) for part in command], check=True, capture_output=True)
+    return path
 
 
 def equal(ours, theirs):
@@ -62,14 +73,17 @@ def equal(ours, theirs):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path)
-    parser.add_argument("--binary", type=Path, default=ROOT / "target/release/toedit")
-    parser.add_argument("--gguf", type=Path, help="the model for llama.cpp, in the same type")
+    parser.add_argument("--binary", type=Path, required=True, help=argparse.SUPPRESS)
+    parser.add_argument("--converter", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--dtype", choices=["f32", "bf16"], default="bf16")
     parser.add_argument("--tokens", type=int, default=128)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--peers", default="transformers", help=f"any of {','.join(PEERS)}; default transformers")
     args = parser.parse_args()
-    peers = ["transformers", *(["llama.cpp"] if args.gguf else [])]
+    peers = [peer for peer in args.peers.split(",") if peer]
+    if unknown := set(peers) - set(PEERS):
+        parser.error(f"unknown peers {', '.join(unknown)}: expected some of {','.join(PEERS)}")
     medians = {}
     with tempfile.TemporaryDirectory() as folder:
         for batch in BATCHES:

@@ -86,7 +86,7 @@ pub fn run(args: &MixArgs) -> Result<u8> {
     let progress = Progress::new(Mode::of(&args.common), total.map(|bytes| 2 * bytes));
     let start = Instant::now();
     let run = Run { args, interrupt: &interrupt, progress: &progress, corpora: &corpora };
-    let parts = pool(args.threads)?.install(|| run.choose(encoder.as_ref(), targets))?;
+    let parts = pool(args.run.threads)?.install(|| run.choose(encoder.as_ref(), targets))?;
     let tokenizer = vocabulary.as_ref().map(|vocabulary| vocabulary.fingerprint);
     let content = run.write(&parts, output, tokenizer)?;
     progress.finish();
@@ -136,7 +136,7 @@ impl Run<'_> {
             Ok(())
         };
         map_chunks(Arrivals::new(documents, self.interrupt).documents(), CHUNK_BYTES, work, each)?;
-        let choice = choose(&counts, target, self.args.seed, number)?.ok_or_else(|| {
+        let choice = choose(&counts, target, self.args.run.seed, number)?.ok_or_else(|| {
             let Corpus { name, .. } = corpus;
             let documents = counted(counts.len() as u64, "document");
             Error::Usage(format!(
@@ -179,7 +179,7 @@ impl Run<'_> {
         }
         let own = [
             ("command", "mix".into()),
-            ("seed", self.args.seed.into()),
+            ("seed", self.args.run.seed.into()),
             ("tokenizer", tokenizer.map(|hash| format!("{hash:016x}")).into()),
             ("human_tokens", parts[0].target_tokens.into()),
             ("synthetic_tokens", parts[1].target_tokens.into()),
@@ -227,7 +227,7 @@ fn report(
         version: env!("CARGO_PKG_VERSION"),
         model: vocabulary.map(|vocabulary| &*vocabulary.name),
         tokenizer_fingerprint: vocabulary.map(|vocabulary| format!("{:016x}", vocabulary.fingerprint)),
-        seed: args.seed,
+        seed: args.run.seed,
         target_human_share: args.mixture.human_share.unwrap_or_default(),
         target_tokens: args.mixture.tokens.unwrap_or_default(),
         human_share,

@@ -3,6 +3,7 @@
 mod analyze;
 mod args;
 mod chunks;
+mod collapse;
 mod completions;
 mod config_file;
 mod corpus;
@@ -40,8 +41,9 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::data::STANDARD_OUTPUT;
 use crate::{Error, Result};
 use args::{
-    AnalyzeArgs, CommonArgs, EditArgs, EvalArgs, GenerateArgs, InfoArgs, InspectArgs, LogFormat, Measure,
-    MixArgs, RevertArgs, ScoreArgs, SelectArgs, SelectRule, TheoryArgs, TokenizeArgs, TrainArgs, VerifyArgs,
+    AnalyzeArgs, CollapseArgs, CommonArgs, EditArgs, EvalArgs, GenerateArgs, InfoArgs, InspectArgs,
+    LogFormat, MixArgs, RevertArgs, ScoreArgs, SelectArgs, SelectRule, TheoryArgs, TokenizeArgs, TrainArgs,
+    VerifyArgs,
 };
 use completions::CompletionsArgs;
 
@@ -81,6 +83,8 @@ enum Command {
     Analyze(Box<AnalyzeArgs>),
     /// A corpus of human and synthetic text, by shares of tokens
     Mix(Box<MixArgs>),
+    /// Train, generate or edit, train again: perplexity by generation for four strategies
+    Collapse(Box<CollapseArgs>),
     /// Collapse and editing in linear regression, simulated beside the closed forms
     Theory(Box<TheoryArgs>),
     /// What is built in, what the machine has, and a model's card
@@ -96,7 +100,7 @@ impl Command {
             Self::Edit(args) => Some(&args.common),
             Self::Generate(args) => Some(&args.common),
             Self::Train(args) => Some(&args.common),
-            Self::Eval(EvalArgs { measure: Measure::Perplexity(args) }) => Some(&args.common),
+            Self::Eval(args) => Some(args.measure.common()),
             Self::Verify(args) => Some(&args.common),
             Self::Revert(args) => Some(&args.common),
             Self::Inspect(args) => Some(&args.common),
@@ -105,6 +109,7 @@ impl Command {
             Self::Select(SelectArgs { rule: SelectRule::Perplexity(args) }) => Some(&args.common),
             Self::Analyze(args) => Some(&args.common),
             Self::Mix(args) => Some(&args.common),
+            Self::Collapse(args) => Some(&args.common),
             Self::Theory(args) => Some(&args.common),
             Self::Info(args) => Some(&args.common),
             Self::Completions(_) => None,
@@ -125,6 +130,7 @@ impl Command {
             Self::Select(args) => select::run(args),
             Self::Analyze(args) => analyze::run(args),
             Self::Mix(args) => mix::run(args),
+            Self::Collapse(args) => collapse::run(args),
             Self::Theory(args) => theory::run(args),
             Self::Info(args) => info::run(args),
             Self::Completions(args) => completions::run(args),

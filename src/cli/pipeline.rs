@@ -7,6 +7,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use serde::Serialize;
+use serde_json::json;
+
 use super::args::OnErrorArg;
 use super::signals::Interrupt;
 use crate::data::{Arrival, Counts, Document, Documents, OutputWriter, Refused};
@@ -286,6 +289,27 @@ pub fn refuse<C: Counts>(
         OnErrorArg::Skip => writer.set_aside(refused, counts),
         OnErrorArg::Pass => writer.pass(refused, counts),
     }
+}
+
+/// A line for a record that cannot be used.
+#[derive(Serialize)]
+struct PassedLine<'a> {
+    index: u64,
+    error: &'a str,
+}
+
+/// [`refuse`] where the output has lines about records: one that is passed over has a line that says why.
+pub fn refuse_line<C: Counts>(
+    on_error: OnErrorArg,
+    writer: &mut OutputWriter<C>,
+    refused: &Refused,
+    counts: &C,
+) -> Result<()> {
+    if on_error != OnErrorArg::Pass {
+        return refuse(on_error, writer, refused, counts);
+    }
+    let line = PassedLine { index: refused.line() - 1, error: refused.reason() };
+    writer.pass_line(refused, &json!(line).to_string(), counts)
 }
 
 /// Names the record where the model names a document of a chunk.

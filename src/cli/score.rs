@@ -6,15 +6,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::args::{OnErrorArg, ScoreArgs};
-use super::pipeline::{Entry, Job, MAX_DOCUMENTS, Pipeline, refuse};
+use super::args::ScoreArgs;
+use super::pipeline::{Entry, Job, MAX_DOCUMENTS, Pipeline, refuse_line};
 use super::progress::{Mode, Progress};
 use super::session::{Session, SessionCard};
 use super::signals::Interrupt;
 use super::summary::{self, DocumentCounts, Outcome, Tally, Timing};
 use crate::Result;
 use crate::compose::Layout;
-use crate::data::{Document, Documents, Inputs, OutputWriter, Outputs, Payload, Refused, Written};
+use crate::data::{Document, Documents, Inputs, OutputWriter, Outputs, Payload, Written};
 use crate::model::Model;
 use crate::score::cache::{CacheWriter, Entry as Kept, Key};
 use crate::score::{ScoreConfig, Scorer, Scores};
@@ -67,13 +67,6 @@ struct Summary {
     outcome: Outcome,
     #[serde(flatten)]
     timing: Timing,
-}
-
-/// A line for a record that cannot be used.
-#[derive(Serialize)]
-struct PassedLine<'a> {
-    index: u64,
-    error: &'a str,
 }
 
 /// Sums over documents, kept with the output.
@@ -196,7 +189,10 @@ impl Run<'_> {
                     totals.add(&scores);
                     writer.write_line(job.document.mark(), &self.line(&job, &scores)?, &totals)
                 }
-                Entry::Refused(refused) => self.refuse(&mut writer, &refused),
+                Entry::Refused(refused) => {
+                    let totals = Totals { documents: DocumentCounts::refused(), ..Totals::default() };
+                    refuse_line(self.args.commit.on_error, &mut writer, &refused, &totals)
+                }
             },
         }
         .run(documents)?;
@@ -209,17 +205,6 @@ impl Run<'_> {
         let Some(folder) = &self.args.tokens.cache else { return Ok(None) };
         let settings = self.session.cache_settings(top_k)?;
         CacheWriter::create(folder, settings, self.args.output.overwrite).map(Some)
-    }
-
-    /// Deals with a record that cannot be used: one that is passed over has a line that says why.
-    fn refuse(&self, writer: &mut OutputWriter<Totals>, refused: &Refused) -> Result<()> {
-        let totals = Totals { documents: DocumentCounts::refused(), ..Totals::default() };
-        let on_error = self.args.commit.on_error;
-        if on_error != OnErrorArg::Pass {
-            return refuse(on_error, writer, refused, &totals);
-        }
-        let line = PassedLine { index: refused.line() - 1, error: refused.reason() };
-        writer.pass_line(refused, &json!(line).to_string(), &totals)
     }
 
     fn line(&self, job: &Job<Layout>, scores: &Scores) -> Result<String> {

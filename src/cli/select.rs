@@ -84,9 +84,9 @@ fn dsir(args: &DsirArgs) -> Result<u8> {
     let total = bytes.map(|(target, input)| target + 3 * input);
     let select = Select::new(&args.common, &args.output, &corpus, &interrupt, total);
     select.check([&corpus.inputs, &target.inputs])?;
-    let (weights, [target_content, content]) = pool(args.threads)?.install(|| select.weights(&target))?;
+    let (weights, [target_content, content]) = pool(args.run.threads)?.install(|| select.weights(&target))?;
     let wanted = args.documents.unwrap_or_default();
-    let is_chosen = gumbel_top(&weights, wanted, args.seed);
+    let is_chosen = gumbel_top(&weights, wanted, args.run.seed);
     let chosen: Vec<f64> = weights
         .iter()
         .zip(&is_chosen)
@@ -99,7 +99,7 @@ fn dsir(args: &DsirArgs) -> Result<u8> {
         target: target.names(),
         target_content,
         wanted,
-        seed: args.seed,
+        seed: args.run.seed,
         mean_log_weight: mean(&weights),
         chosen_mean_log_weight: mean(&chosen),
     };

@@ -16,7 +16,6 @@ use crate::compose::{Bos, ComposeConfig, Composer, Layout};
 use crate::data::Settings;
 use crate::device::Device;
 use crate::model::{Checkpoint, Config, LoadConfig, Model, folder};
-use crate::ops::simd::instruction_sets;
 use crate::score::cache::{Entry, TOP_K};
 use crate::score::{ScoreConfig, Scorer, Scores, Sequence, WindowConfig, default_batch_tokens};
 
@@ -134,7 +133,7 @@ impl Session {
             fingerprint: 0,
             device_name: device.to_string(),
             dtype: String::new(),
-            device_setting: device_setting(device),
+            device_setting: device.setting(),
         })
     }
 
@@ -276,12 +275,4 @@ fn score_config(
     let score = ScoreConfig { windows, batch_tokens, stop: Some(interrupt.flag()), ..default };
     score.validate(config)?;
     Ok(score)
-}
-
-/// What of a device the order of sums, hence the last bits, depends on.
-pub fn device_setting(device: Device) -> String {
-    match device {
-        Device::Cuda(_) => "cuda".to_owned(),
-        other => format!("{other} {}", instruction_sets().join(" ")).trim_end().to_owned(),
-    }
 }

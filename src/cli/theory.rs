@@ -48,7 +48,7 @@ pub fn run(args: &TheoryArgs) -> Result<u8> {
     let figures = Figures::open(output, args.output.overwrite, &[JSON, CSV, SVG])?;
     let stop = || interrupt.requested().map_or(Ok(()), |signal| Err(Error::Stopped(signal)));
     let start = Instant::now();
-    let simulation = pool(args.threads)?.install(|| simulate(&config, stop))?;
+    let simulation = pool(args.run.threads)?.install(|| simulate(&config, stop))?;
     let report = Report {
         command: "theory",
         version: env!("CARGO_PKG_VERSION"),

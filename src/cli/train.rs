@@ -1,7 +1,7 @@
 //! `toedit train`: a model that learns from a corpus.
 
 mod data;
-mod progress;
+pub(super) mod progress;
 mod settings;
 mod summary;
 

@@ -189,6 +189,14 @@ impl Composer {
         Sequence { context, ids, scope: layout.scope() }
     }
 
+    /// The tokens of a text of the document.
+    ///
+    /// # Errors
+    /// Names the record where the model has no tokenizer; the tokenizer's.
+    pub fn encode(&self, document: &Document, text: &str) -> Result<Vec<u32>> {
+        self.tokenizer_for(document)?.encode(text)
+    }
+
     fn text(&self, document: &Document, text: &str, align: bool) -> Result<(Vec<u32>, Layout)> {
         let tokenizer = self.tokenizer_for(document)?;
         let ids = tokenizer.encode(text)?;

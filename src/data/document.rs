@@ -1,5 +1,6 @@
 //! A document: its content, where it came from, and how it is written back.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -130,6 +131,20 @@ impl Document {
             Origin::Row(row) => row.string(name).map_err(|reason| self.error(reason)),
             Origin::Text(_) => Ok(None),
         }
+    }
+
+    /// The raw JSON of the record's member `name`; `None` where there is no such member.
+    ///
+    /// # Errors
+    /// [`Error::Record`] if there are two.
+    pub fn member(&self, name: &str) -> Result<Option<Cow<'_, str>>> {
+        let member = match &self.origin {
+            Origin::Json(record) => record.member(name).map(|raw| raw.map(Cow::Borrowed)),
+            #[cfg(feature = "parquet")]
+            Origin::Row(row) => row.member(name).map(|raw| raw.map(Cow::Owned)),
+            Origin::Text(_) => Ok(None),
+        };
+        member.map_err(|reason| self.error(reason))
     }
 
     /// The prompt under `prompt_field` and the document's text behind it, as one, and the text's range in it.

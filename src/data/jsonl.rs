@@ -93,6 +93,12 @@ impl Record {
         Spans::find(&self.line, name)?.string(&self.line, name)
     }
 
+    /// The raw JSON of the member `name`.
+    pub fn member(&self, name: &str) -> Result<Option<&str>, String> {
+        let span = Spans::find(&self.line, name)?.text;
+        Ok(span.map(|span| &self.line[span.value]))
+    }
+
     /// The raw JSON of the member `input_ids`.
     pub fn ids(&self) -> Option<&str> {
         self.spans.ids.as_ref().map(|span| &self.line[span.value.clone()])

@@ -5,6 +5,9 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::UNIX_EPOCH;
+
+use glob::{MatchOptions, glob_with};
 
 use super::format::{Compression, Format};
 use super::reader::{Documents, ReadOptions};
@@ -32,18 +35,22 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// Expands `paths`, in their order. `-` is standard input. A file is read whatever its name. A folder
+    /// Expands `paths`, in their order. `-` is standard input. A file is read whatever its name. A name that is not there, but
+    /// has `*`, `**`, `?` or `[…]`, stands for the files and folders that it matches, in order of their names. A folder
     /// stands for the `.jsonl`, `.json` and `.txt` files in it and in its subfolders, compressed or not, and the
     /// `.parquet` files, in order of their names, folders and files alike; hidden ones are skipped, links are followed, other
     /// names are passed over with a warning in the log.
     ///
     /// # Errors
-    /// A path is missing, cannot be opened, or is neither a file, a folder nor a pipe; a folder holds no
+    /// A path is missing, cannot be opened, or is neither a file, a folder nor a pipe; nothing matches; a folder holds no
     /// such file or links back to one above it; standard input is named twice.
     pub fn expand(paths: &[PathBuf]) -> Result<Self> {
         let mut inputs = Self { files: Vec::new(), folders: Vec::new() };
         for path in paths {
-            inputs.add(path)?;
+            match pattern(path) {
+                Some(pattern) => inputs.add_matches(path, pattern)?,
+                None => inputs.add(path)?,
+            }
         }
         if inputs.files.is_empty() {
             return Err(Error::Usage("no input: name at least one file or folder, or `-`".into()));
@@ -62,6 +69,19 @@ impl Inputs {
     /// Bytes of all files as they lie on disk; `None` if one of them is a stream.
     pub fn total_bytes(&self) -> Option<u64> {
         self.files.iter().map(|file| file.bytes).sum()
+    }
+
+    /// Each file's place, size, time of change and format, by which they are known again; `None` where one is a stream,
+    /// which is never the same again.
+    pub(crate) fn identity(&self) -> Option<String> {
+        let identity = |file: &InputFile| {
+            let bytes = file.bytes?;
+            let path = file.path.canonicalize().ok()?;
+            let modified = fs::metadata(&path).ok()?.modified().ok()?;
+            let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+            Some(format!("{:?}", (path, bytes, since, file.format)))
+        };
+        self.files.iter().map(identity).collect()
     }
 
     /// About as many bytes as a shard reads, going by the files' names.
@@ -91,6 +111,22 @@ impl Inputs {
     /// The folders among the paths that were given.
     pub(super) fn folders(&self) -> &[PathBuf] {
         &self.folders
+    }
+
+    fn add_matches(&mut self, path: &Path, pattern: &str) -> Result<()> {
+        let options = MatchOptions { require_literal_leading_dot: true, ..MatchOptions::new() };
+        let matches = glob_with(pattern, options).map_err(|error| Error::file(path, error.to_string()))?;
+        let before = self.files.len();
+        for found in matches {
+            let found = found.map_err(|error| Error::io(error.path().to_owned(), error.into()))?;
+            if !belongs_to_output(&found) {
+                self.add(&found)?;
+            }
+        }
+        if self.files.len() == before {
+            return Err(Error::file(path, "nothing matches this pattern"));
+        }
+        Ok(())
     }
 
     fn add(&mut self, path: &Path) -> Result<()> {
@@ -176,6 +212,12 @@ impl Progress {
     pub fn total(&self) -> Option<u64> {
         self.total
     }
+}
+
+/// A path that is a pattern: no shell has expanded it, and no file has that name.
+fn pattern(path: &Path) -> Option<&str> {
+    let text = path.to_str().filter(|text| text.contains(['*', '?', '[']))?;
+    fs::symlink_metadata(path).is_err().then_some(text)
 }
 
 /// Whether a path stands for standard input or output.

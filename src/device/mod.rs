@@ -33,6 +33,7 @@ pub use matrix::{Bias, BiasBuffers, Layout, Matrix, Rows, stride};
 pub(crate) use queue::Arm;
 pub use queue::Queue;
 
+use crate::ops::simd::instruction_sets;
 use crate::{Error, Result};
 
 /// Where no kernels are built, ops have their loops alone.
@@ -92,6 +93,14 @@ impl Device {
             Self::Cuda(ordinal) => cuda::check(ordinal),
             _ if Self::BUILT_IN.contains(&self) => Ok(()),
             _ => Err(self.not_built_in()),
+        }
+    }
+
+    /// What of it the order of sums, hence the last bits, depends on.
+    pub(crate) fn setting(self) -> String {
+        match self {
+            Self::Cuda(_) => "cuda".to_owned(),
+            other => format!("{other} {}", instruction_sets().join(" ")).trim_end().to_owned(),
         }
     }
 

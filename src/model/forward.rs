@@ -1,7 +1,7 @@
 //! The forward pass over a pack of documents: ids in, the rows that the head needs out.
 //!
 //! A document of a pack is a text of its own, or goes on where a [`Cache`] holds what came before. Rows are cut into
-//! blocks, and threads take blocks; where there are few rows, threads share out columns instead ([`super::columns`]). A
+//! blocks, and threads take blocks; where there are few rows, threads share out columns instead (`columns.rs`). A
 //! layer is three parallel steps, since attention reads what other blocks wrote: queries, keys and values; packing keys
 //! and values; attention and everything after it. Work memory is planned from the budget, once; a pack only uses it.
 

@@ -41,7 +41,7 @@ unsafe fn avx2<R>(f: impl FnOnce() -> R) -> R {
 }
 
 /// What the loops and products choose from, as far as the machine has it.
-#[cfg(all(feature = "cli", target_arch = "x86_64"))]
+#[cfg(target_arch = "x86_64")]
 pub(crate) fn instruction_sets() -> Vec<&'static str> {
     let detected = [
         ("avx", is_x86_feature_detected!("avx")),
@@ -57,7 +57,7 @@ pub(crate) fn instruction_sets() -> Vec<&'static str> {
 }
 
 /// Elsewhere there is nothing to choose from.
-#[cfg(all(feature = "cli", not(target_arch = "x86_64")))]
+#[cfg(not(target_arch = "x86_64"))]
 pub(crate) fn instruction_sets() -> Vec<&'static str> {
     Vec::new()
 }

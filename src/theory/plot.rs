@@ -12,7 +12,7 @@ const SIZE: (u32, u32) = (1280, 600);
 /// Half the height of an error band, in standard errors of the mean.
 pub const BAND: f64 = 3.0;
 
-/// An SVG of all errors in units of V by generation: means as lines, [`BAND`] standard errors to both sides as bands, the
+/// An SVG of all errors in units of V by generation: means as lines, three standard errors to both sides as bands, the
 /// closed forms dashed, and the 2V that the paper prints.
 ///
 /// # Errors

@@ -1,16 +1,16 @@
 //! The folder of a run: the trained model, metrics, and `checkpoints/step-…`, each as a model folder.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::checkpoint::{OPTIMIZER, State, TRAINER};
 use super::metrics::{EVALUATIONS, METRICS, PLOT};
+use crate::data::{hold, names};
 use crate::model::save::{COMPANIONS, discard, is_model, recover};
 use crate::{Error, Result};
 
 const CHECKPOINTS: &str = "checkpoints";
-const LOCK: &str = ".lock";
 const PREFIX: &str = "step-";
 
 /// The output of a run, held by one process at a time.
@@ -50,14 +50,7 @@ impl Output {
         if begin != Begin::Overwrite {
             check_model(folder)?;
         }
-        fs::create_dir_all(folder).map_err(|error| Error::io(folder, error))?;
-        let path = folder.join(LOCK);
-        let lock = File::create(&path).map_err(|error| Error::io(&path, error))?;
-        match lock.try_lock() {
-            Err(TryLockError::WouldBlock) => return Err(Error::Busy { path }),
-            Err(TryLockError::Error(error)) => return Err(Error::io(&path, error)),
-            Ok(()) => {}
-        }
+        let lock = hold(folder)?;
         if begin == Begin::New && is_run(&names(folder)?) {
             let reason = "an earlier run's output: use --resume to go on with it, or --overwrite";
             return Err(Error::file(folder, reason));
@@ -235,17 +228,6 @@ fn is_replaced(inside: &Path) -> bool {
 /// The path of what is there, free of links.
 fn real(path: &Path) -> std::io::Result<PathBuf> {
     if path.as_os_str().is_empty() { Path::new(".").canonicalize() } else { path.canonicalize() }
-}
-
-/// The names in a folder, none where there is no folder; those that are no text are nobody's here.
-fn names(folder: &Path) -> Result<Vec<String>> {
-    let at_folder = |error| Error::io(folder, error);
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(at_folder)?,
-    };
-    let names = entries.map(|entry| Ok(entry.map_err(at_folder)?.file_name().into_string().ok()));
-    names.filter_map(Result::transpose).collect()
 }
 
 /// Removes a file if it is there.

@@ -8,11 +8,14 @@ use toml::Table;
 
 use crate::{Outcome, command, run};
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 17] = [
     "score",
     "edit",
     "train",
+    "generate",
     "eval perplexity",
+    "eval choices",
+    "eval lambada",
     "revert",
     "inspect",
     "tokenize",
@@ -20,6 +23,7 @@ const COMMANDS: [&str; 13] = [
     "select perplexity",
     "analyze",
     "mix",
+    "collapse",
     "theory",
     "info",
 ];

@@ -185,7 +185,7 @@ fn settings_come_from_a_file() {
     assert_eq!((&summary["batch_size"], &summary["batches"]), (&json!(2), &json!(2)));
     for (text, part) in [
         ("[eval]\nbatch-mean = true\n", "batch-mean"),
-        ("[eval.choices]\nx = 1\n", "unknown table `choices`"),
+        ("[eval.nothing]\nx = 1\n", "unknown table `nothing`"),
         ("[eval.perplexity]\ntop-k = 1\n", "unknown key `top-k`"),
         ("[perplexity]\nbatch-mean = true\n", "unknown table `perplexity`"),
     ] {

@@ -4,6 +4,7 @@
 mod analyze;
 mod args;
 mod cache;
+mod collapse;
 #[path = "../common/mod.rs"]
 mod common;
 mod devices;
@@ -28,6 +29,7 @@ mod revert;
 mod rules;
 mod score;
 mod select;
+mod sets;
 mod sft;
 mod shards;
 mod signals;

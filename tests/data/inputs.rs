@@ -49,6 +49,31 @@ fn a_folder_stands_for_its_files_in_name_order() {
 }
 
 #[test]
+fn a_pattern_stands_for_what_it_matches_in_name_order() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["b-2.jsonl", "b-10.jsonl", "a.jsonl", ".b-0.jsonl", "c/b-3.jsonl", "c/d/b-4.jsonl"] {
+        put(folder.path(), name, "{\"text\":\"x\"}\n");
+    }
+    put(folder.path(), "b-2.jsonl.manifest", "{}");
+    put(folder.path(), "[x]*.jsonl", "{\"text\":\"x\"}\n");
+    let names = |pattern: &str| -> Vec<String> {
+        let inputs = expand(&[&folder.path().join(pattern)]).unwrap();
+        inputs.files().iter().map(|file| file.relative.to_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names("b-*"), ["b-10.jsonl", "b-2.jsonl"]);
+    assert_eq!(names("b-?.jsonl"), ["b-2.jsonl"]);
+    assert_eq!(names("b-[1-9]*.jsonl"), ["b-10.jsonl", "b-2.jsonl"]);
+    assert_eq!(names("**/b-[34].jsonl"), ["b-3.jsonl", "b-4.jsonl"]);
+    assert_eq!(names("c*"), ["b-3.jsonl", "d/b-4.jsonl"], "a folder that matches is read as a folder");
+    // A file that has such a name is meant.
+    assert_eq!(names("[x]*.jsonl"), ["[x]*.jsonl"]);
+    for (pattern, part) in [("e*", "nothing matches"), ("a[", "Pattern syntax error")] {
+        let error = expand(&[&folder.path().join(pattern)]).unwrap_err().to_string();
+        assert!(error.contains(pattern) && error.contains(part), "{error}");
+    }
+}
+
+#[test]
 fn a_file_is_read_whatever_its_name() {
     let folder = tempfile::tempdir().unwrap();
     let path = put(folder.path(), ".corpus", "{\"text\":\"a\"}");

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::corpora::ReadArgs;
-use super::shared::{CommonArgs, Missing, OutputArgs};
-use super::values::{at_least, share};
+use super::shared::{CommonArgs, Missing, OutputArgs, PoolArgs};
+use super::values::share;
 use crate::Result;
 
 /// A corpus of human and synthetic text.
@@ -24,12 +24,9 @@ pub struct MixArgs {
     /// What to write.
     #[command(flatten)]
     pub output: OutputArgs,
-    /// Threads [default: the processors that the process may use]
-    #[arg(long, value_name = "N", value_parser = at_least(1), help_heading = "Run")]
-    pub threads: Option<usize>,
-    /// Seed of the choice of documents
-    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Run")]
-    pub seed: u64,
+    /// How to run.
+    #[command(flatten)]
+    pub run: PoolArgs,
     /// What every command takes.
     #[command(flatten)]
     pub common: CommonArgs,

@@ -2,6 +2,7 @@
 //! they are used.
 
 mod analyze;
+mod collapse;
 mod corpora;
 mod edit;
 mod eval;
@@ -21,8 +22,9 @@ mod values;
 mod verify;
 
 pub use analyze::AnalyzeArgs;
+pub use collapse::{CollapseArgs, CollapseEditArgs};
 pub use edit::{EditArgs, EmitArg, RuleArgs, SamplerArg, SamplerArgs, StrategyArg};
-pub use eval::{EvalArgs, Measure, PerplexityArgs};
+pub use eval::{EvalArgs, Measure, PerplexityArgs, SetArgs};
 pub use generate::{GenerateArgs, TextFormArg};
 pub use info::InfoArgs;
 pub use inspect::{ColorArg, InspectArgs};

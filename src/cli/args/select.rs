@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::corpora::ReadArgs;
-use super::shared::{CommonArgs, Missing, OutputArgs};
+use super::shared::{CommonArgs, Missing, OutputArgs, PoolArgs};
 use super::values::{at_least, pair, positive};
 use crate::{Error, Result};
 
@@ -41,12 +41,9 @@ pub struct DsirArgs {
     /// What to write.
     #[command(flatten)]
     pub output: OutputArgs,
-    /// Threads [default: the processors that the process may use]
-    #[arg(long, value_name = "N", value_parser = at_least(1), help_heading = "Run")]
-    pub threads: Option<usize>,
-    /// Seed of the draw
-    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Run")]
-    pub seed: u64,
+    /// How to run.
+    #[command(flatten)]
+    pub run: PoolArgs,
     /// What every command takes.
     #[command(flatten)]
     pub common: CommonArgs,

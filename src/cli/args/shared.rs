@@ -7,6 +7,7 @@ use std::thread::available_parallelism;
 use clap::{Args, ValueEnum};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use super::eval::ItemArgs;
 use super::values::{DeviceArg, DtypeArg, at_least, between};
 use crate::compose::Bos;
 use crate::data::{
@@ -39,6 +40,18 @@ pub struct RunArgs {
     /// Type of weights and activations; auto takes bf16 where the machine is fast at it
     #[arg(long, value_enum, value_name = "DTYPE", default_value_t = DtypeArg::Auto)]
     pub dtype: DtypeArg,
+    /// Threads [default: the processors that the process may use]
+    #[arg(long, value_name = "N", value_parser = at_least(1))]
+    pub threads: Option<usize>,
+    /// Seed of all that is random
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+}
+
+/// How a command runs that needs no device.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Run")]
+pub struct PoolArgs {
     /// Threads [default: the processors that the process may use]
     #[arg(long, value_name = "N", value_parser = at_least(1))]
     pub threads: Option<usize>,
@@ -124,7 +137,7 @@ impl From<BosArg> for Bos {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Input")]
 pub struct InputArgs {
-    /// JSON lines (plain, gzip or zstd), Parquet, text files, folders of them, or `-`
+    /// JSON lines (plain, gzip or zstd), Parquet, text files, folders or patterns (`*`) of them, or `-`
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub input: Vec<PathBuf>,
     /// Field of the record that holds the text
@@ -265,6 +278,7 @@ const MODEL: &str = "--model M (a model's folder, or its id in the local Hugging
 const INPUT: &str = "--input PATH (JSON lines or text files, or folders of them)";
 const PROMPTS: &str =
     "--prompt TEXT, --input PATH (JSON lines or text files, or folders of them) or --documents N";
+const ITEMS: &str = "--input PATH (JSON lines, or folders of them)";
 const OUTPUT: &str = "--output PATH (or `-` for standard output)";
 
 /// Collects what a command needs and was not given. Checked here rather than by the parser, since a configuration file may give it.
@@ -286,6 +300,10 @@ impl Missing {
 
     pub fn prompts(self, args: &InputArgs) -> Self {
         self.unless(!args.input.is_empty(), PROMPTS)
+    }
+
+    pub fn items(self, args: &ItemArgs) -> Self {
+        self.unless(!args.input.is_empty(), ITEMS)
     }
 
     pub fn output(self, args: &OutputArgs) -> Self {

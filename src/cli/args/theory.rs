@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::shared::{CommonArgs, Missing, OutputArgs};
+use super::shared::{CommonArgs, Missing, OutputArgs, PoolArgs};
 use super::values::{at_least, positive};
 use crate::Result;
 use crate::theory::{Mask, Schedule, TheoryConfig};
@@ -19,12 +19,9 @@ pub struct TheoryArgs {
     /// What to write: theory.json, theory.csv and theory.svg in a folder.
     #[command(flatten)]
     pub output: OutputArgs,
-    /// Threads [default: the processors that the process may use]
-    #[arg(long, value_name = "N", value_parser = at_least(1), help_heading = "Run")]
-    pub threads: Option<usize>,
-    /// Seed of all that is random
-    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Run")]
-    pub seed: u64,
+    /// How to run.
+    #[command(flatten)]
+    pub run: PoolArgs,
     /// What every command takes.
     #[command(flatten)]
     pub common: CommonArgs,
@@ -83,6 +80,6 @@ impl TheoryArgs {
         let schedules =
             Mask::ALL.into_iter().filter(is_asked).map(|mask| Schedule { mask, share, ratio }).collect();
         let LinearModelArgs { samples, dimension, noise, generations, repetitions } = self.model;
-        TheoryConfig { samples, dimension, noise, generations, repetitions, seed: self.seed, schedules }
+        TheoryConfig { samples, dimension, noise, generations, repetitions, seed: self.run.seed, schedules }
     }
 }

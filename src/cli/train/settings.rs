@@ -6,7 +6,6 @@ use serde_json::{Map, Value, json};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::super::args::{OptimizerArgs, ScheduleArg, TrainArgs};
-use super::super::session::device_setting;
 use super::data::TrainData;
 use crate::device::Device;
 use crate::model::Dtype;
@@ -114,7 +113,7 @@ pub fn record(
         "lora_rank": config.lora.map(|lora| lora.rank),
         "lora_alpha": config.lora.map(|lora| lora.alpha),
         "seed": config.seed,
-        "device": device_setting(device),
+        "device": device.setting(),
         "dtype": dtype.to_string(),
     });
     let Value::Object(settings) = settings else { unreachable!("an object was written") };

@@ -10,10 +10,14 @@ use bytes::Bytes;
 use parquet::errors::{ParquetError, Result};
 use parquet::file::reader::{ChunkReader, Length};
 
+use super::thrift;
 use crate::data::digest::state;
 
 /// Read at a time where a page header is looked for.
 const BUFFER: usize = 64 << 10;
+/// Bytes of most page headers, and of the longest: statistics may hold long values.
+const HEADER: u64 = 256;
+const MAX_HEADER: u64 = 16 << 20;
 
 /// A file, or bytes of it that are strung together.
 #[derive(Clone)]
@@ -40,6 +44,30 @@ impl Chunks {
     /// Size and time of the last change of the file.
     pub fn file_state(&self) -> io::Result<(u64, Option<u64>)> {
         state(&self.file)
+    }
+
+    /// Checks the headers of the pages that lie in `range` one after the other.
+    pub fn check_pages(&self, range: Range<u64>) -> Result<()> {
+        let mut at = range.start;
+        while at < range.end {
+            let (header, page) = self.page(at)?;
+            at = at.saturating_add(header).saturating_add(page);
+        }
+        Ok(())
+    }
+
+    /// The lengths of a page's header and of the page itself.
+    fn page(&self, start: u64) -> Result<(u64, u64)> {
+        let left = self.length.saturating_sub(start).min(MAX_HEADER);
+        let mut size = HEADER.min(left);
+        loop {
+            let bytes = self.get_bytes(start, size as usize)?;
+            match thrift::page(&bytes) {
+                Ok(lengths) => return Ok(lengths),
+                Err(reason) if size == left => return Err(ParquetError::General(reason.into())),
+                Err(_) => size = (16 * size).min(left),
+            }
+        }
     }
 
     fn from(&self, start: u64) -> Stream {

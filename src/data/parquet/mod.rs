@@ -7,7 +7,6 @@
 mod arrow;
 mod assemble;
 mod chunks;
-mod footer;
 mod frame;
 mod framing;
 mod json;
@@ -17,6 +16,7 @@ mod row;
 mod rows;
 mod scalar;
 mod table;
+mod thrift;
 
 use std::fs::File;
 use std::io::Read;

@@ -229,10 +229,15 @@ impl Row {
 
     /// The string in the column `name`, where there is such a column.
     pub fn string(&self, name: &str) -> Result<Option<String>, String> {
-        let Some(column) = self.batch.table.position(name) else { return Ok(None) };
-        let json = self.batch.cell(column, self.row)?;
+        let Some(json) = self.member(name)? else { return Ok(None) };
         let expected = |_| format!("column `{name}`: expected a string");
         serde_json::from_str::<Option<String>>(&json).map_err(expected)
+    }
+
+    /// The value in the column `name` as JSON.
+    pub fn member(&self, name: &str) -> Result<Option<String>, String> {
+        let column = self.batch.table.position(name);
+        column.map(|column| self.batch.cell(column, self.row)).transpose()
     }
 
     /// The row as a JSON object; nothing where its columns contradict each other.

@@ -218,6 +218,8 @@ impl Group {
     fn open(opened: &Opened, meta: &RowGroupMetaData, skip: u64) -> ParquetResult<Self> {
         let mut readers = Vec::with_capacity(meta.num_columns());
         for chunk in meta.columns() {
+            let (start, size) = chunk.byte_range();
+            opened.chunks.check_pages(start..start.saturating_add(size))?;
             let pages =
                 SerializedPageReader::new(opened.chunks.clone(), chunk, meta.num_rows() as usize, None)?;
             let mut reader = get_column_reader(chunk.column_descr_ptr(), Box::new(pages));

@@ -17,7 +17,7 @@ use parquet::schema::types::{SchemaDescPtr, Type, TypePtr};
 use super::chunks::Chunks;
 use super::json::list_element;
 use super::scalar::is_integer;
-use super::{ENCRYPTED, IDS, MAGIC, METADATA, footer, guarded};
+use super::{ENCRYPTED, IDS, MAGIC, METADATA, guarded, thrift};
 use crate::data::digest::{Changed, state};
 use crate::{Error, Result};
 
@@ -251,7 +251,7 @@ fn read_metadata(chunks: &Chunks) -> ParquetResult<ParquetMetaData> {
     let start = length - TAIL as u64 - size;
     // `size` is at most 2^32, and has been found to lie in the file.
     let bytes = chunks.get_bytes(start, size as usize)?;
-    footer::check(&bytes).map_err(|reason| ParquetError::General(reason.into()))?;
+    thrift::check_footer(&bytes).map_err(|reason| ParquetError::General(reason.into()))?;
     ParquetMetaDataReader::decode_metadata(&bytes)
 }
 

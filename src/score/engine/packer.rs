@@ -39,7 +39,8 @@ impl Packer {
         std::mem::take(&mut self.origins)
     }
 
-    /// Adds the places `window` of a document's stretch; of those in `range` the ones that are asked for are scored.
+    /// Adds the places `window` of a document's stretch; of those in `range` the ones that are asked for are scored. The
+    /// last place is at most predicted: no row needs its token read.
     pub fn push(&mut self, document: usize, stretch: &Stretch, window: Range<usize>, range: Range<usize>) {
         let base = self.pack.ids.len();
         for place in stretch.scored(range) {
@@ -48,8 +49,9 @@ impl Packer {
             let position = stretch.first + place - stretch.context.len();
             self.origins.push(Origin { document, position });
         }
-        self.used_blocks += window.len().div_ceil(PANEL);
-        self.pack.ids.extend(window.map(|place| stretch.id(place)));
+        let read = window.start..window.end - 1;
+        self.used_blocks += read.len().div_ceil(PANEL);
+        self.pack.ids.extend(read.map(|place| stretch.id(place)));
         self.pack.cu_seqlens.push(self.pack.ids.len());
     }
 }

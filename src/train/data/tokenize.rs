@@ -1,8 +1,6 @@
 //! Documents to token shards, in parallel and in order.
 
-use std::fs;
 use std::path::Path;
-use std::time::UNIX_EPOCH;
 
 use rayon::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
@@ -113,13 +111,7 @@ impl TokenizeConfig {
         let Encoder { vocabulary, bos, prompt_field } = encoder;
         let fields = (&read.text_field, read.max_document_bytes, prompt_field);
         let mut text = format!("{:?}", (fields, shard_tokens, bos, vocabulary.fingerprint));
-        for file in inputs.files() {
-            let bytes = file.bytes?;
-            let path = file.path.canonicalize().ok()?;
-            let modified = fs::metadata(&path).ok()?.modified().ok()?;
-            let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
-            text += &format!("{:?}", (path, bytes, since, file.format));
-        }
+        text += &inputs.identity()?;
         Some(format!("{:016x}", xxh3_64(text.as_bytes())))
     }
 }

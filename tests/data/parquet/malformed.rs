@@ -99,6 +99,9 @@ fn whole_files_are_refused() {
             table("required binary text (UTF8); required int32 toedit;", &[]),
             "column `toedit` is INT32, expected a string",
         ),
+        // Page headers: a list of two thousand million numbers, which would be passed over one by one; structs without end.
+        (patched(4, &[0x19, 0xf7, 0xff, 0xff, 0xff, 0xff, 0x07]), "points past its end"),
+        (patched(4, &[0x1c; 40]), "nested too deeply"),
         (b"not parquet".to_vec(), "does not begin with PAR1"),
         (Vec::new(), "does not begin with PAR1"),
     ];

@@ -1,5 +1,5 @@
-//! The end of a Parquet file, looked over before the crate allocates by the numbers in it: a file's metadata is a struct
-//! in Thrift's compact protocol.
+//! The footer and the page headers of a Parquet file, looked over before the crate allocates by the numbers in them, or
+//! counts to them: both are structs in Thrift's compact protocol.
 
 /// Structs and lists inside each other; the format's own need six.
 const MAX_NESTING: usize = 32;
@@ -9,15 +9,17 @@ const MAX_DEPTH: usize = 64;
 /// The field of the file's metadata that lists the schema's nodes, and that of a node which counts its children.
 const SCHEMA: i16 = 2;
 const CHILDREN: i16 = 5;
+/// The field of a page header that says how long the page is.
+const COMPRESSED_SIZE: i16 = 3;
 
 const LIST: u8 = 9;
 const STRUCT: u8 = 12;
 
-/// Checks that every length in `bytes` lies inside them, and that the schema is a tree that is not too deep.
+/// Checks that every length in a footer lies inside it, and that the schema is a tree that is not too deep.
 ///
 /// # Errors
 /// What is wrong, in words.
-pub(super) fn check(bytes: &[u8]) -> Result<(), &'static str> {
+pub(super) fn check_footer(bytes: &[u8]) -> Result<(), &'static str> {
     let mut cursor = Cursor { bytes };
     let mut id = 0;
     while let Some(kind) = cursor.field(&mut id)? {
@@ -30,7 +32,25 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), &'static str> {
     Ok(())
 }
 
-const CUT: &str = "a length in the footer points past its end";
+/// The length of the page header that `bytes` begin with, and of the page behind it. The crate would pass over a list of two
+/// thousand million numbers one by one, where the file has ended long before.
+///
+/// # Errors
+/// What is wrong, in words.
+pub(super) fn page(bytes: &[u8]) -> Result<(u64, u64), &'static str> {
+    let mut cursor = Cursor { bytes };
+    let (mut id, mut size) = (0, 0);
+    while let Some(kind) = cursor.field(&mut id)? {
+        if id == COMPRESSED_SIZE && (4..=6).contains(&kind) {
+            size = u64::try_from(cursor.zigzag()?).map_err(|_| "a page has less than no bytes")?;
+        } else {
+            cursor.skip(kind, 1)?;
+        }
+    }
+    Ok(((bytes.len() - cursor.bytes.len()) as u64, size))
+}
+
+const CUT: &str = "a length in the footer or in a page header points past its end";
 
 /// What is left of the struct.
 struct Cursor<'a> {
@@ -58,7 +78,7 @@ impl Cursor<'_> {
                 return Ok(value);
             }
         }
-        Err("a number in the footer has too many bytes")
+        Err("a number in the footer or in a page header has too many bytes")
     }
 
     fn zigzag(&mut self) -> Result<i64, &'static str> {
@@ -91,7 +111,7 @@ impl Cursor<'_> {
 
     fn skip(&mut self, kind: u8, nesting: usize) -> Result<(), &'static str> {
         if nesting > MAX_NESTING {
-            return Err("the footer is nested too deeply");
+            return Err("the footer or a page header is nested too deeply");
         }
         match kind {
             1 | 2 => {}
@@ -111,7 +131,7 @@ impl Cursor<'_> {
                 }
             }
             13 => drop(self.take(16)?),
-            _ => return Err("the footer holds a value of an unknown kind"),
+            _ => return Err("the footer or a page header holds a value of an unknown kind"),
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! `toedit eval`: measures of a model.
+//! `toedit eval perplexity`: how well a model predicts a corpus.
 //!
 //! Perplexity is e^(−mean log p). The mean is over all scored tokens, each with equal weight; long documents are scored in
 //! overlapping windows. With `--batch-mean` it is the ToEdit paper's: the first 1024 tokens of each document are scored
@@ -8,14 +8,14 @@
 
 use serde::Serialize;
 
-use super::args::{EvalArgs, Measure, OnErrorArg, PerplexityArgs, WindowArgs};
-use super::pipeline::{Entry, Job, MAX_DOCUMENTS, Pipeline};
-use super::progress::{Mode, Progress};
-use super::score::Totals;
-use super::session::{Session, SessionCard};
-use super::signals::Interrupt;
-use super::summary::{self, DocumentCounts, Tally, Timing};
 use crate::Result;
+use crate::cli::args::{OnErrorArg, PerplexityArgs, WindowArgs};
+use crate::cli::pipeline::{Entry, Job, MAX_DOCUMENTS, Pipeline};
+use crate::cli::progress::{Mode, Progress};
+use crate::cli::score::Totals;
+use crate::cli::session::{Session, SessionCard};
+use crate::cli::signals::Interrupt;
+use crate::cli::summary::{self, DocumentCounts, Tally, Timing};
 use crate::compose::{ComposeConfig, Layout};
 use crate::data::{Document, Documents, Inputs};
 use crate::model::{Config, folder};
@@ -51,13 +51,7 @@ struct Summary<'a> {
 ///
 /// # Errors
 /// Those of the arguments, the files and the model.
-pub fn run(args: &EvalArgs) -> Result<u8> {
-    match &args.measure {
-        Measure::Perplexity(args) => perplexity(args),
-    }
-}
-
-fn perplexity(args: &PerplexityArgs) -> Result<u8> {
+pub fn run(args: &PerplexityArgs) -> Result<u8> {
     args.check()?;
     let interrupt = Interrupt::install()?;
     let inputs = Inputs::expand(&args.input.input)?;
