@@ -34,7 +34,9 @@ pub(super) struct OnDevice<'m, T: Kernels> {
     /// Rows of the pack last collected.
     rows: usize,
     /// None where statistics suffice.
-    whole: Option<Whole>,
+    whole: Option<WholeRows>,
+    /// The logits last asked for.
+    logits: Vec<f32>,
 }
 
 /// Where a pack's results lie until the host reads them.
@@ -76,7 +78,8 @@ impl<'m, T: Kernels> OnDevice<'m, T> {
             next: 0,
             under_way: VecDeque::new(),
             rows: 0,
-            whole: whole_rows.then(|| Whole::new(queue, vocabulary)).transpose()?,
+            whole: whole_rows.then(|| WholeRows::new(queue, vocabulary)).transpose()?,
+            logits: Vec::new(),
         })
     }
 }
@@ -151,12 +154,12 @@ impl<T: Kernels> Runner for OnDevice<'_, T> {
 
     fn logits(&mut self, rows: &[usize]) -> Result<(&[f32], usize)> {
         let Self { transformer, workspace, whole, .. } = self;
-        let whole = whole.as_mut().expect("planned where rows are asked for");
+        let whole = whole.as_ref().expect("planned where rows are asked for");
         let rows: Vec<u32> = rows.iter().map(|row| *row as u32).collect();
         let (queue, hidden) = (transformer.queue(), workspace.hidden(self.rows));
-        let computed = whole.device.compute(queue, hidden, transformer.head(), &rows)?;
-        whole.host = queue.download(computed.data)?;
-        Ok((&whole.host, computed.stride))
+        let computed = whole.compute(queue, hidden, transformer.head(), &rows)?;
+        self.logits = queue.download(computed.data)?;
+        Ok((&self.logits, computed.stride))
     }
 }
 
@@ -203,17 +206,5 @@ impl Replacements {
         let set = self.classes.add(queue, |id| constraint.allowed(position, id))?;
         self.known.insert(class, set);
         Ok(set)
-    }
-}
-
-/// Whole rows of logits, a bounded chunk of them.
-struct Whole {
-    device: WholeRows,
-    host: Vec<f32>,
-}
-
-impl Whole {
-    fn new(queue: &Queue, vocabulary: usize) -> Result<Self> {
-        Ok(Self { device: WholeRows::new(queue, vocabulary)?, host: Vec::new() })
     }
 }
