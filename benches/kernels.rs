@@ -17,6 +17,9 @@ mod backward;
 mod bandwidth;
 #[path = "kernels/cross_entropy.rs"]
 mod cross_entropy;
+#[cfg(feature = "cuda")]
+#[path = "kernels/decode.rs"]
+mod decode;
 #[path = "kernels/edit.rs"]
 mod edit;
 #[cfg(feature = "cuda")]
@@ -28,6 +31,8 @@ mod head;
 mod matmul;
 #[path = "kernels/norm.rs"]
 mod norm;
+#[path = "kernels/sample.rs"]
+mod sample;
 
 use criterion::{criterion_group, criterion_main};
 
@@ -37,7 +42,7 @@ mod bandwidth {
     pub fn bench(_: &mut criterion::Criterion) {}
 }
 #[cfg(not(feature = "cuda"))]
-use bandwidth as backward;
+use {bandwidth as backward, bandwidth as decode};
 
 criterion_group!(
     kernels,
@@ -45,6 +50,8 @@ criterion_group!(
     attention::bench,
     head::bench,
     cross_entropy::bench,
+    decode::bench,
+    sample::bench,
     edit::bench,
     norm::bench,
     bandwidth::bench,

@@ -48,6 +48,16 @@ same_edits() {
     cmp "$out/edited-cpu.jsonl" "$out/edited-cuda.jsonl"
 }
 
+# Goes on from the sample's beginnings on the GPU and on the CPU: the same draws in f32.
+same_texts() {
+    local device
+    for device in cpu cuda; do
+        ./bin/toedit generate --quiet --overwrite --model assets/tiny --dtype f32 --device "$device" --prefix-tokens 16 \
+            --max-new-tokens 32 --top-p 0.95 --input assets/sample.jsonl --output "$out/generated-$device.jsonl" || return
+    done
+    cmp "$out/generated-cpu.jsonl" "$out/generated-cuda.jsonl"
+}
+
 # Losses, gradients and steps against transformers' numbers.
 training() {
     [ -d shared/golden ] || { echo "no numbers of transformers in this archive"; return 1; }
@@ -81,6 +91,7 @@ if wanted tests; then
     step training training
     TOEDIT_CUBLAS=0 step training-own-products training
     step same-edits same_edits
+    step same-texts same_texts
     step same-losses same_losses
 fi
 if wanted benches; then

@@ -44,29 +44,14 @@ using Floatx8 = float __attribute__((vector_size(32)));
   std::memcpy(d, sum, sizeof sum);
 }
 
-[[gnu::always_inline]] inline void multiply_tiles(Operands& warp, int tiles_m, int tiles_n) {
+// d[i][j] += a[i]·b[j].
+[[gnu::noinline]] inline void multiply(Operands& warp, int tiles_m, int tiles_n) {
   float a[16][16];
   for (int i = 0; i < tiles_m; ++i) {
     widen(a, warp.a[i]);
     for (int j = 0; j < tiles_n; ++j)
       for (int half = 0; half < 2; ++half) multiply_rows(warp.d[i * tiles_n + j][half], a + half * 8, warp.b[j]);
   }
-}
-
-#if defined(__x86_64__)
-[[gnu::target("avx2,fma"), gnu::noinline]] inline void multiply_avx2(Operands& warp, int tiles_m, int tiles_n) {
-  multiply_tiles(warp, tiles_m, tiles_n);
-}
-#endif
-
-// d[i][j] += a[i]·b[j]. With a fused multiply-add or without, the bits are the same: a product of two bf16 is exact in
-// float (short of overflow and underflow).
-[[gnu::noinline]] inline void multiply(Operands& warp, int tiles_m, int tiles_n) {
-#if defined(__x86_64__)
-  static const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  if (avx2) return multiply_avx2(warp, tiles_m, tiles_n);
-#endif
-  multiply_tiles(warp, tiles_m, tiles_n);
 }
 
 }  // namespace emu

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 
 use super::backend::{Backend, Cpu, Draw, DrawConfig, Drawn};
+#[cfg(kernels)]
+use super::device::OnDevice;
 use crate::model::{AnyTransformer, Config, Model, Pack};
 use crate::score::{Statistics, unknown_id};
 use crate::{Error, Result};
@@ -54,10 +56,12 @@ enum Wanted {
 }
 
 impl<'m> Decoder<'m> {
-    /// Room for `slots` sequences of up to `max_length` tokens. Memory is taken as sequences grow.
+    /// Room for `slots` sequences of up to `max_length` tokens. The CPU takes memory as sequences grow, other devices
+    /// take all of it.
     ///
     /// # Errors
-    /// [`Error::Usage`] for sequences longer than the model's positions, or no slots.
+    /// [`Error::Usage`] for sequences longer than the model's positions, or no slots; [`Error::Device`] where it
+    /// has no room for as many.
     pub fn new(model: &'m Model, slots: usize, max_length: usize) -> Result<Self> {
         let config = model.config();
         let (name, bound) = config.context();
@@ -74,9 +78,9 @@ impl<'m> Decoder<'m> {
             AnyTransformer::F32(model) => Box::new(Cpu::new(model, slots, max_length, room)),
             AnyTransformer::Bf16(model) => Box::new(Cpu::new(model, slots, max_length, room)),
             #[cfg(kernels)]
-            AnyTransformer::DeviceF32(_) | AnyTransformer::DeviceBf16(_) => {
-                return Err(Error::Usage(format!("generating on {}: expected --device cpu", model.device())));
-            }
+            AnyTransformer::DeviceF32(model) => Box::new(OnDevice::new(model, slots, max_length, room)?),
+            #[cfg(kernels)]
+            AnyTransformer::DeviceBf16(model) => Box::new(OnDevice::new(model, slots, max_length, room)?),
         };
         Ok(Self { config, backend, slots, max_length })
     }

@@ -7,6 +7,8 @@ mod backend;
 mod batching;
 mod config;
 mod decoder;
+#[cfg(kernels)]
+mod device;
 mod text;
 
 use std::ops::ControlFlow;

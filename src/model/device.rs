@@ -3,6 +3,8 @@
 //! The residual stream is f32; what products read is `T`. Work memory is planned once, and a pass only launches: ids go
 //! up, everything else stays on the device.
 
+mod cache;
+
 use bytemuck::Pod;
 
 use super::Checkpoint;
@@ -13,12 +15,14 @@ use crate::device::kernels::Kernels;
 use crate::device::{BiasBuffers, Buffer, Matrix, Queue, Rows, View, stride};
 use crate::ops::activation::activate_on;
 use crate::ops::attention::{Attention, Tiles};
+use crate::ops::decode::{append_on, attend_on};
 use crate::ops::elementwise::{clamp_on, convert_on};
 use crate::ops::embedding::embed_on;
 use crate::ops::matmul::{Layout, product, product_add};
 use crate::ops::norm::Norm;
 use crate::ops::rope::Rotary;
 use crate::{Error, Result};
+pub(crate) use cache::Cache;
 
 /// A model's configuration, and its weights on a device.
 pub(crate) struct Transformer<T: Kernels> {
@@ -123,11 +127,35 @@ impl<T: Kernels> Transformer<T> {
     /// # Panics
     /// If the pack exceeds the workspace.
     pub fn forward(&self, pack: &Pack, workspace: &mut Workspace<T>) -> Result<()> {
-        workspace.inputs.upload::<T>(self, pack)?;
-        let tokens = pack.ids.len();
-        let pass = Pass { model: self, workspace, tokens };
+        workspace.inputs.upload(&self.queue, pack, &pack.positions())?;
+        workspace.inputs.tiles.write::<T>(&self.queue, &self.attention, &pack.cu_seqlens)?;
+        self.run(pack, workspace, None)
+    }
+
+    /// Starts the pass of `pack`, whose documents go on behind the sequences in `slots`, and adds their tokens to these.
+    /// Slots ascend.
+    ///
+    /// # Errors
+    /// What went wrong on the device.
+    ///
+    /// # Panics
+    /// As [`Transformer::forward`]; if a sequence exceeds the cache, or slots do not ascend.
+    pub fn extend(
+        &self,
+        pack: &Pack,
+        slots: &[usize],
+        cache: &mut Cache<T>,
+        workspace: &mut Workspace<T>,
+    ) -> Result<()> {
+        let positions = cache.advance(slots, &pack.cu_seqlens)?;
+        workspace.inputs.upload(&self.queue, pack, &positions)?;
+        self.run(pack, workspace, Some(cache))
+    }
+
+    fn run(&self, pack: &Pack, workspace: &Workspace<T>, cache: Option<&Cache<T>>) -> Result<()> {
+        let pass = Pass { model: self, workspace, cache, tokens: pack.ids.len() };
         pass.embed()?;
-        self.weights.layers.iter().try_for_each(|layer| pass.layer(layer))?;
+        (0..self.weights.layers.len()).try_for_each(|layer| pass.layer(layer))?;
         pass.gather(pack.rows.len())
     }
 }
@@ -136,6 +164,14 @@ impl<T: Pod> Workspace<T> {
     /// The rows of the last pass, in `pack.rows`' order.
     pub fn hidden(&self, rows: usize) -> Rows<'_, T> {
         self.hidden.first(rows)
+    }
+
+    /// Replaces the targets of the last pass's rows.
+    ///
+    /// # Errors
+    /// What went wrong on the device before.
+    pub fn set_targets(&self, queue: &Queue, targets: &[u32]) -> Result<()> {
+        queue.write(self.inputs.targets.view(), targets)
     }
 
     /// The token after each of these rows.
@@ -155,14 +191,12 @@ impl Inputs {
         })
     }
 
-    fn upload<T: Kernels>(&mut self, model: &Transformer<T>, pack: &Pack) -> Result<()> {
-        let Transformer { queue, attention, .. } = model;
+    fn upload(&self, queue: &Queue, pack: &Pack, positions: &[u32]) -> Result<()> {
         let rows: Vec<u32> = pack.rows.iter().map(|row| *row as u32).collect();
         queue.write(self.ids.view(), &pack.ids)?;
-        queue.write(self.positions.view(), &pack.positions())?;
+        queue.write(self.positions.view(), positions)?;
         queue.write(self.rows.view(), &rows)?;
-        queue.write(self.targets.view(), &pack.targets)?;
-        self.tiles.write::<T>(queue, attention, &pack.cu_seqlens)
+        queue.write(self.targets.view(), &pack.targets)
     }
 }
 
@@ -170,6 +204,8 @@ impl Inputs {
 struct Pass<'a, T: Kernels> {
     model: &'a Transformer<T>,
     workspace: &'a Workspace<T>,
+    /// What the documents go on from.
+    cache: Option<&'a Cache<T>>,
     tokens: usize,
 }
 
@@ -193,19 +229,32 @@ impl<'a, T: Kernels> Pass<'a, T> {
         embed_on(queue, weights.embedding.view(), learned, ids, positions, self.x())
     }
 
-    fn layer(&self, layer: &Layer<T>) -> Result<()> {
-        let Transformer { queue, config, attention, .. } = self.model;
-        let Workspace { qkv, heads, inputs, .. } = self.workspace;
+    fn layer(&self, index: usize) -> Result<()> {
+        let Transformer { queue, config, weights, .. } = self.model;
+        let (layer, Workspace { qkv, heads, .. }) = (&weights.layers[index], self.workspace);
         let input = self.input(&layer.attention_norm)?;
         let (qkv, heads) = (self.first(qkv), self.first(heads));
         linear(queue, &layer.qkv, input, qkv)?;
         self.prepare(layer, qkv)?;
-        attention.forward_on(queue, heads, View::none(), qkv, &inputs.tiles)?;
+        self.attend(index, qkv, heads)?;
         // The MLP of a parallel block reads what the attention read.
         let parallel = config.parallel_residual.then(|| self.input(&layer.mlp_norm)).transpose()?;
         self.add(&layer.output, heads, &layer.attention_norm)?;
         let input = parallel.map_or_else(|| self.input(&layer.mlp_norm), Ok)?;
         self.mlp(layer, input)
+    }
+
+    /// The heads' outputs, over the pack's documents or what the cache has of them.
+    fn attend(&self, layer: usize, qkv: Rows<T>, heads: Rows<T>) -> Result<()> {
+        let Transformer { queue, attention, .. } = self.model;
+        match self.cache {
+            None => attention.forward_on(queue, heads, View::none(), qkv, &self.workspace.inputs.tiles),
+            Some(cache) => {
+                let (keys, places) = (cache.layer(layer), &cache.places);
+                append_on(queue, keys, qkv.columns(attention.q_len()..qkv.width), places)?;
+                attend_on(queue, attention, heads, qkv, keys, places)
+            }
+        }
     }
 
     /// What a product reads: the residual stream, normalised where norms come before.

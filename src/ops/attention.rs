@@ -11,6 +11,8 @@ mod host;
 mod launch;
 
 pub use device::Tiles;
+#[cfg(kernels)]
+pub(in crate::ops) use launch::width;
 
 use super::math;
 use super::matmul::{Panels, Rows, matmul};

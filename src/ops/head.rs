@@ -8,6 +8,8 @@
 #[cfg(kernels)]
 mod device;
 mod largest;
+#[cfg(kernels)]
+mod whole;
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -15,6 +17,8 @@ use rayon::prelude::*;
 
 #[cfg(kernels)]
 pub use self::device::{Chosen, Scores, logits_on};
+#[cfg(kernels)]
+pub use self::whole::WholeRows;
 use super::math;
 use super::matmul::{Panels, Rows, matmul};
 use super::simd::vectorize;

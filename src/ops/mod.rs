@@ -7,6 +7,8 @@
 pub mod activation;
 pub mod attention;
 pub mod cross_entropy;
+#[cfg(kernels)]
+pub mod decode;
 pub mod draw;
 #[cfg(kernels)]
 pub mod edit;

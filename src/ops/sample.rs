@@ -4,6 +4,12 @@
 //! top-k, top-p and min-p, each on what the one before left. Of equal logits the lower id is the better one, so that top-k
 //! leaves k tokens and no more. Weights are w_v = e^{(l_v − m)/T} with the largest logit m; one draw by inverse CDF.
 
+#[cfg(kernels)]
+mod device;
+
+#[cfg(kernels)]
+pub use device::Sampler;
+
 use super::draw::{Candidate, exponentiate, largest, pick};
 use super::head::TILE;
 use super::math;

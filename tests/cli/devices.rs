@@ -1,9 +1,10 @@
 //! `--device`: the same corpus on every device that is built in, and what is said of one that is not there.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use toedit::Device;
 
 use crate::Place;
+use crate::sets::{numbers, passage, questions};
 
 const SAMPLERS: [&str; 4] =
     ["--sampler top-k --top-k 5", "--sampler top-p --top-p 0.9", "--sampler full", "--sampler rejection"];
@@ -84,6 +85,57 @@ fn edits_are_the_cpus() {
             .map(|record| record["toedit"]["changed"].as_u64().unwrap())
             .sum::<u64>();
         assert!(changed > 10, "{sampler}: {changed} changed");
+    }
+}
+
+#[test]
+fn the_most_likely_texts_are_the_cpus() {
+    if !has_emulator() {
+        return;
+    }
+    let place = place();
+    let generate = |device: &str, words: &str| {
+        let words = format!("--input in.jsonl --dtype f32 --max-new-tokens 5 --device {device} {words}");
+        place.run(&format!("generate --model tiny {words}")).done().stdout
+    };
+    let cpu = generate("cpu", "--temperature 0");
+    assert_eq!(generate("emulator", "--temperature 0 --batch-size 2"), cpu);
+    assert_eq!(generate("emulator", "--temperature 0 --batch-size 1"), cpu);
+    let words = "--temperature 0.8 --top-k 20 --repetition-penalty 1.1";
+    assert_eq!(generate("emulator", words), generate("cpu", words));
+}
+
+/// On the CPU choices go on from what they share, on a device each is read from its start.
+#[test]
+fn likelihoods_of_continuations_are_the_cpus() {
+    if !has_emulator() {
+        return;
+    }
+    let passages = [("The President of the United", " States"), ("In the year of our", " river of of")];
+    let place = Place::new();
+    for (measure, items) in
+        [("choices", questions()), ("lambada", passages.map(|(text, end)| passage(text, end)).concat())]
+    {
+        place.put("in.jsonl", items);
+        let lines = |words: &str| {
+            let words = format!("{measure} --dtype f32 --input in.jsonl --output - --device {words}");
+            place.run(&format!("eval {words} --model tiny")).done().records()
+        };
+        let (cpu, emulated) = (lines("cpu"), lines("emulator"));
+        assert_eq!(lines("emulator --batch-tokens 1"), emulated, "{measure}");
+        assert_eq!(cpu.len(), emulated.len());
+        for (cpu, emulated) in cpu.iter().zip(&emulated) {
+            for name in ["prediction", "prediction_norm", "is_greedy", "tokens"] {
+                assert_eq!(emulated[name], cpu[name], "{measure} {name}");
+            }
+            let [cpu, emulated] = [cpu, emulated].map(|line| match &line["loglikelihood"] {
+                Value::Null => numbers(&line["loglikelihoods"]),
+                one => numbers(&json!([one])),
+            });
+            assert_eq!(cpu.len(), emulated.len());
+            let near = |(cpu, emulated): (&f64, &f64)| (cpu - emulated).abs() <= 1e-4;
+            assert!(cpu.iter().zip(&emulated).all(near), "{measure}: {emulated:?} against {cpu:?}");
+        }
     }
 }
 

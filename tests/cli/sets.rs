@@ -40,12 +40,12 @@ fn question(id: impl Into<Value>, context: &str, choices: &[&str], answer: usize
     format!("{}\n", json!({ "id": id, "context": context, "choices": choices, "answer": answer }))
 }
 
-fn passage(context: &str, target: &str) -> String {
+pub fn passage(context: &str, target: &str) -> String {
     format!("{}\n", json!({ "context": context, "target": target }))
 }
 
 /// A few questions, of unlike lengths and numbers of choices.
-fn questions() -> String {
+pub fn questions() -> String {
     [
         question("a", "The President of the United", &[" States", " Kingdom", " Nations of the world"], 0),
         question("b", "The people of", &[" the", " a long and happy life", " it"], 1),
@@ -65,7 +65,7 @@ fn number(value: &Value) -> f64 {
     value.as_f64().unwrap()
 }
 
-fn numbers(values: &Value) -> Vec<f64> {
+pub fn numbers(values: &Value) -> Vec<f64> {
     values.as_array().unwrap().iter().map(number).collect()
 }
 

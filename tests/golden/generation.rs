@@ -4,7 +4,8 @@ use toedit::generate::{Decoder, Extension, Finish, GenerateConfig, Generated, Ge
 use toedit::{Dtype, Model, ScoreConfig, Scorer};
 
 use crate::common::editing::pool;
-use crate::common::{FAMILIES, Golden};
+use crate::common::{FAMILIES, Golden, assert_close};
+use crate::scores::LOGPROB;
 
 const PROMPT: usize = 8;
 
@@ -125,7 +126,7 @@ fn logits_behind_a_sequence_are_transformers() {
             let of_row =
                 |row: usize| Extension { slot: row, ids: &golden.documents()[row][position..=position] };
             let check = |row: usize, logits: &[f32]| {
-                crate::common::assert_close(family, logits, golden.logits(row, position), 1e-4);
+                assert_close(family, logits, golden.logits(row, position), LOGPROB);
             };
             decoder.logits(&[of_row(0), of_row(1)], check).unwrap();
         }

@@ -5,6 +5,8 @@ mod common;
 
 mod edits;
 mod generation;
+#[cfg(kernels)]
+mod generation_device;
 mod redraw;
 mod scores;
 mod smollm2;

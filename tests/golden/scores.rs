@@ -8,7 +8,7 @@ use crate::common::devices::{load, on_every_device};
 use crate::common::{FAMILIES, Golden, assert_close};
 
 /// Largest difference of log-probabilities in nats.
-const LOGPROB: f32 = 1e-4;
+pub const LOGPROB: f32 = 1e-4;
 
 #[test]
 fn log_probabilities_and_entropies_are_transformers() {

@@ -7,6 +7,7 @@ mod activation;
 mod attention;
 mod attention_backward;
 mod cross_entropy;
+mod decode;
 #[cfg(kernels)]
 mod edit;
 mod elementwise;
@@ -24,4 +25,6 @@ mod optimizer;
 mod packs;
 mod rope;
 mod sample;
+#[cfg(kernels)]
+mod sample_device;
 mod storage;

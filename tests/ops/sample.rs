@@ -15,7 +15,7 @@ const DRAWS: u32 = 1_000_000;
 
 /// The probability of each id: transformers' processors one after the other, on all logits, in f64. Of equal logits the
 /// lower id is the better one.
-fn distribution(sampling: &Sampling, logits: &[f32]) -> Vec<f64> {
+pub fn distribution(sampling: &Sampling, logits: &[f32]) -> Vec<f64> {
     let mut scores: Vec<f64> = logits.iter().map(|l| f64::from(*l) / sampling.temperature).collect();
     let mut order: Vec<usize> = (0..scores.len()).collect();
     order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]).then(a.cmp(b)));
@@ -49,11 +49,11 @@ fn softmax(scores: &[f64]) -> Vec<f64> {
 }
 
 /// A peak, a broad middle, and a long tail whose members come a few times in a million.
-fn logits() -> Vec<f32> {
+pub fn logits() -> Vec<f32> {
     (0..300).map(|id: u32| 9.0 - f64::from(id * 97 % 300 + 1).ln() as f32 * 2.4).collect()
 }
 
-fn random(position: u32) -> Uniform {
+pub fn random(position: u32) -> Uniform {
     Stream::new(17, 4, Purpose::Generate, 3).unwrap().draw(position, 0)
 }
 

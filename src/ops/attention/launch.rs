@@ -15,6 +15,17 @@ const THREADS: u32 = 128;
 /// Sizes of heads that kernels are compiled for; others are padded to the next.
 const WIDTHS: [usize; 5] = [32, 64, 96, 128, 256];
 
+/// The size that the kernels for heads of `head_dim` values are compiled for.
+///
+/// # Errors
+/// [`Error::Usage`] where there is none.
+pub(in crate::ops) fn width(head_dim: usize) -> Result<usize> {
+    let width = WIDTHS.into_iter().find(|width| *width >= head_dim && head_dim.is_multiple_of(2));
+    width.ok_or_else(|| {
+        Error::Usage(format!("heads of {head_dim} values: the kernels take even numbers up to 256"))
+    })
+}
+
 /// What a block of a kernel takes.
 pub(super) struct Block {
     /// Values of a head, padded.
@@ -27,10 +38,7 @@ pub(super) struct Block {
 
 impl Block {
     pub(super) fn new<E: Element>(head_dim: usize) -> Result<Self> {
-        let width = WIDTHS.into_iter().find(|width| *width >= head_dim && head_dim.is_multiple_of(2));
-        let width = width.ok_or_else(|| {
-            Error::Usage(format!("heads of {head_dim} values: the kernels take even numbers up to 256"))
-        })?;
+        let width = width(head_dim)?;
         let pitch = pitch::<E>(width);
         let (queries, bytes) = if E::GROUP == 2 {
             let (queries, stages) = (if width <= 128 { 128 } else { 64 }, if width <= 96 { 3 } else { 2 });

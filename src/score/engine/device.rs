@@ -5,13 +5,13 @@ use std::collections::{HashMap, VecDeque};
 
 use super::{Engine, Request, Results, Runner};
 use crate::device::kernels::Kernels;
-use crate::device::{Buffer, Mark, Queue, View};
+use crate::device::{Mark, Queue};
 use crate::edit::{Constraint, EditConfig, Sampler};
 use crate::model::Pack;
 use crate::model::device::{Transformer, Workspace};
 use crate::ops::draw::Candidate;
 use crate::ops::edit::{Batch, Classes, Edit, Origin, ROOM};
-use crate::ops::head::{self, Chosen, Scores, TILE, logits_on};
+use crate::ops::head::{self, Scores, WholeRows};
 use crate::{Error, Result};
 
 /// Packs that may be under way: one runs while the host takes the other's results.
@@ -35,6 +35,8 @@ pub(super) struct OnDevice<'m, T: Kernels> {
     rows: usize,
     /// None where statistics suffice.
     whole: Option<WholeRows>,
+    /// The logits last asked for.
+    logits: Vec<f32>,
 }
 
 /// Where a pack's results lie until the host reads them.
@@ -77,6 +79,7 @@ impl<'m, T: Kernels> OnDevice<'m, T> {
             under_way: VecDeque::new(),
             rows: 0,
             whole: whole_rows.then(|| WholeRows::new(queue, vocabulary)).transpose()?,
+            logits: Vec::new(),
         })
     }
 }
@@ -151,9 +154,12 @@ impl<T: Kernels> Runner for OnDevice<'_, T> {
 
     fn logits(&mut self, rows: &[usize]) -> Result<(&[f32], usize)> {
         let Self { transformer, workspace, whole, .. } = self;
-        let whole = whole.as_mut().expect("planned where rows are asked for");
-        whole.compute(transformer, workspace, self.rows, rows)?;
-        Ok((&whole.host, whole.tiles * TILE))
+        let whole = whole.as_ref().expect("planned where rows are asked for");
+        let rows: Vec<u32> = rows.iter().map(|row| *row as u32).collect();
+        let (queue, hidden) = (transformer.queue(), workspace.hidden(self.rows));
+        let computed = whole.compute(queue, hidden, transformer.head(), &rows)?;
+        self.logits = queue.download(computed.data)?;
+        Ok((&self.logits, computed.stride))
     }
 }
 
@@ -200,49 +206,5 @@ impl Replacements {
         let set = self.classes.add(queue, |id| constraint.allowed(position, id))?;
         self.known.insert(class, set);
         Ok(set)
-    }
-}
-
-/// Whole rows of logits, a bounded chunk of them.
-struct WholeRows {
-    tiles: usize,
-    rows: Buffer<u32>,
-    count: Buffer<u32>,
-    logits: Buffer<f32>,
-    host: Vec<f32>,
-}
-
-impl WholeRows {
-    fn new(queue: &Queue, vocabulary: usize) -> Result<Self> {
-        let (rows, tiles) = (head::chunk_rows(vocabulary), vocabulary.div_ceil(TILE));
-        Ok(Self {
-            tiles,
-            rows: queue.alloc(rows)?,
-            count: queue.alloc(1)?,
-            logits: queue.alloc(rows * tiles * TILE)?,
-            host: Vec::new(),
-        })
-    }
-
-    fn compute<T: Kernels>(
-        &mut self,
-        transformer: &Transformer<T>,
-        workspace: &Workspace<T>,
-        batch: usize,
-        rows: &[usize],
-    ) -> Result<()> {
-        let queue = transformer.queue();
-        let indices: Vec<u32> = rows.iter().map(|row| *row as u32).collect();
-        queue.write(self.rows.view(), &indices)?;
-        queue.write(self.count.view(), &[rows.len() as u32])?;
-        let chosen = Chosen {
-            rows: self.rows.view().slice(0..rows.len()),
-            pairs: View::none(),
-            counts: self.count.view(),
-            slots: self.tiles,
-        };
-        logits_on(queue, workspace.hidden(batch), transformer.head(), chosen, self.logits.view())?;
-        self.host = queue.download(self.logits.view().slice(0..rows.len() * self.tiles * TILE))?;
-        Ok(())
     }
 }
