@@ -23,6 +23,7 @@ pub fn compile(modules: &[Module], out: &Path) -> Result<()> {
     match env::var(SANITIZE).as_deref() {
         Ok("address") => {
             build.flag("-fsanitize=address").flag("-fno-omit-frame-pointer");
+            build.opt_level(1); // compiled once and run once
             println!("cargo::rustc-link-lib=dylib=asan");
         }
         Ok(other) => return Err(format!("{SANITIZE}: `{other}`: expected `address`, or nothing set")),
