@@ -83,7 +83,10 @@ fn render(area: &Area, panel: &Panel, table: &Table) -> Outcome {
     for (series, colour) in series.iter().zip(COLOURS.iter().cycle()) {
         curve(&mut chart, series, scale, &y, *colour)?;
     }
-    legend(&mut chart, SeriesLabelPosition::UpperLeft)
+    // All lines begin at the human text's point.
+    let begin = all().next().map_or(y.start, |(_, mean, _)| scale.place(*mean, &y));
+    let is_low = begin < (y.start + y.end) / 2.0;
+    legend(&mut chart, if is_low { SeriesLabelPosition::UpperLeft } else { SeriesLabelPosition::LowerLeft })
 }
 
 /// All strategies in the table's order, a little apart so that their bars do not hide each other.
