@@ -7,10 +7,11 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use parquet::basic::Compression;
 use parquet::errors::{ParquetError, Result};
 use parquet::file::reader::{ChunkReader, Length};
 
-use super::thrift;
+use super::thrift::{self, PageSize};
 use crate::data::digest::state;
 
 /// Read at a time where a page header is looked for.
@@ -18,6 +19,8 @@ const BUFFER: usize = 64 << 10;
 /// Bytes of most page headers, and of the longest: statistics may hold long values.
 const HEADER: u64 = 256;
 const MAX_HEADER: u64 = 16 << 20;
+/// How often longer than it is a block of Snappy or LZ4 can become: 21 and 255 times. The crate makes room for all of it first.
+const MAX_RATIO: u64 = 256;
 
 /// A file, or bytes of it that are strung together.
 #[derive(Clone)]
@@ -47,23 +50,26 @@ impl Chunks {
     }
 
     /// Checks the headers of the pages that lie in `range` one after the other.
-    pub fn check_pages(&self, range: Range<u64>) -> Result<()> {
+    pub fn check_pages(&self, range: Range<u64>, compression: Compression) -> Result<()> {
+        let is_block = matches!(compression, Compression::SNAPPY | Compression::LZ4 | Compression::LZ4_RAW);
         let mut at = range.start;
         while at < range.end {
-            let (header, page) = self.page(at)?;
-            at = at.saturating_add(header).saturating_add(page);
+            let page = self.page(at)?;
+            if is_block && page.plain > MAX_RATIO.saturating_mul(page.stored) {
+                return Err(ParquetError::General("a page is too short for what it says it holds".into()));
+            }
+            at = at.saturating_add(page.header).saturating_add(page.stored);
         }
         Ok(())
     }
 
-    /// The lengths of a page's header and of the page itself.
-    fn page(&self, start: u64) -> Result<(u64, u64)> {
+    fn page(&self, start: u64) -> Result<PageSize> {
         let left = self.length.saturating_sub(start).min(MAX_HEADER);
         let mut size = HEADER.min(left);
         loop {
             let bytes = self.get_bytes(start, size as usize)?;
             match thrift::page(&bytes) {
-                Ok(lengths) => return Ok(lengths),
+                Ok(size) => return Ok(size),
                 Err(reason) if size == left => return Err(ParquetError::General(reason.into())),
                 Err(_) => size = (16 * size).min(left),
             }
@@ -111,7 +117,8 @@ impl ChunkReader for Chunks {
     }
 }
 
-/// A position in the bytes, of its own: the file's own position plays no part.
+/// A position in the bytes, of its own: the file's own position plays no part. Its end is an error, where the crate would go on
+/// passing over values that are not there.
 pub(super) struct Stream {
     chunks: Chunks,
     part: usize,
@@ -121,7 +128,7 @@ pub(super) struct Stream {
 impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let Some(range) = self.chunks.ranges.get(self.part) else {
-            return Ok(0);
+            return Err(io::ErrorKind::UnexpectedEof.into());
         };
         let left = usize::try_from(range.end.saturating_sub(self.at)).unwrap_or(usize::MAX);
         let wanted = buffer.len().min(left);

@@ -7,11 +7,13 @@
 mod arrow;
 mod assemble;
 mod chunks;
+mod cursor;
 mod frame;
 mod framing;
 mod json;
 mod layout;
 mod leaf;
+mod pages;
 mod row;
 mod rows;
 mod scalar;

@@ -13,6 +13,7 @@ use parquet::file::serialized_reader::SerializedPageReader;
 
 use super::guarded;
 use super::leaf::Leaf;
+use super::pages::Pages;
 use super::row::Batch;
 use super::table::Opened;
 use crate::data::compress::Source;
@@ -219,9 +220,10 @@ impl Group {
         let mut readers = Vec::with_capacity(meta.num_columns());
         for chunk in meta.columns() {
             let (start, size) = chunk.byte_range();
-            opened.chunks.check_pages(start..start.saturating_add(size))?;
-            let pages =
+            opened.chunks.check_pages(start..start.saturating_add(size), chunk.compression())?;
+            let reader =
                 SerializedPageReader::new(opened.chunks.clone(), chunk, meta.num_rows() as usize, None)?;
+            let pages = Pages { reader, column: chunk.column_descr_ptr() };
             let mut reader = get_column_reader(chunk.column_descr_ptr(), Box::new(pages));
             if skip > 0 {
                 skip_rows(&mut reader, skip as usize)?;

@@ -1,5 +1,8 @@
 //! Files that are refused: by name, without a panic, without memory that they ask for and do not fill.
 
+use parquet::basic::Encoding;
+use parquet::file::properties::WriterVersion;
+use parquet::schema::types::ColumnPath;
 use proptest::prelude::*;
 use toedit::Error;
 
@@ -100,8 +103,10 @@ fn whole_files_are_refused() {
             "column `toedit` is INT32, expected a string",
         ),
         // Page headers: a list of two thousand million numbers, which would be passed over one by one; structs without end.
-        (patched(4, &[0x19, 0xf7, 0xff, 0xff, 0xff, 0xff, 0x07]), "points past its end"),
-        (patched(4, &[0x1c; 40]), "nested too deeply"),
+        (patched(4, &[0x99, 0xf7, 0xff, 0xff, 0xff, 0xff, 0x07]), "points past its end"),
+        (patched(4, &[0x9c; 40]), "nested too deeply"),
+        (patched(4, &[0x19, 0x15]), "is not of its kind"),
+        (patched(4, &[0x99, 0x21]), "a list of truth values"),
         (b"not parquet".to_vec(), "does not begin with PAR1"),
         (Vec::new(), "does not begin with PAR1"),
     ];
@@ -115,8 +120,67 @@ fn whole_files_are_refused() {
     }
 }
 
+/// The crate makes room for as many values as a page says it holds: no page may say more than it has.
+#[test]
+fn pages_that_count_more_than_they_have_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let many = [0xff, 0xff, 0xff, 0xff, 7];
+    let file = |encoding: Option<Encoding>, version, compression| {
+        let properties = WriterProperties::builder().set_writer_version(version).set_compression(compression);
+        let properties = match encoding {
+            Some(encoding) => properties.set_dictionary_enabled(false).set_encoding(encoding),
+            None => properties,
+        };
+        let texts: Vec<_> = (0..9).map(|row| format!("text {row}")).collect();
+        let texts: Vec<_> = texts.iter().map(String::as_str).collect();
+        table_with("required binary text (UTF8);", &[vec![Leaf::strings(&texts)]], properties.build())
+    };
+    // Blocks of 128 in four parts, nine of them; the second are the lengths of what is not shared.
+    let deltas = [0x80, 1, 4, 9];
+    for (encoding, lists) in [(Encoding::DELTA_LENGTH_BYTE_ARRAY, 1), (Encoding::DELTA_BYTE_ARRAY, 2)] {
+        for version in [WriterVersion::PARQUET_1_0, WriterVersion::PARQUET_2_0] {
+            let good = file(Some(encoding), version, Compression::UNCOMPRESSED);
+            let places: Vec<_> = (0..good.len()).filter(|&at| good[at..].starts_with(&deltas)).collect();
+            assert_eq!(places.len(), lists, "{encoding} {version:?}");
+            for at in places {
+                let mut bad = good.clone();
+                bad[at + 3..at + 8].copy_from_slice(&many);
+                let path = put(folder.path(), "a.parquet", bad);
+                assert_error(
+                    arrivals(&path, ReadOptions::default()).remove(0),
+                    "a.parquet: ",
+                    "past its end",
+                );
+            }
+        }
+    }
+    // The header of the dictionary's page: kind, sizes, then a struct with the number of values.
+    let good = file(None, WriterVersion::PARQUET_1_0, Compression::UNCOMPRESSED);
+    let at = (0..good.len()).find(|&at| good[at..].starts_with(&[0x4c, 0x15, 18])).unwrap();
+    let mut bad = good.clone();
+    bad.splice(at + 2..at + 3, [0xfe, 0xff, 3]);
+    let path = put(folder.path(), "a.parquet", bad);
+    assert_error(
+        arrivals(&path, ReadOptions::default()).remove(0),
+        "a.parquet: ",
+        "more values than it has bytes",
+    );
+    // And its size when it is decompressed: it is the first page of the file.
+    let good = file(None, WriterVersion::PARQUET_1_0, Compression::SNAPPY);
+    assert_eq!(good[4..7], [0x15, 4, 0x15]);
+    let mut bad = good.clone();
+    let end = 7 + good[7..].iter().position(|&byte| byte < 0x80).unwrap() + 1;
+    bad.splice(7..end, [0xfe, 0xff, 0xff, 0xff, 0x0f]);
+    let path = put(folder.path(), "a.parquet", bad);
+    assert_error(
+        arrivals(&path, ReadOptions::default()).remove(0),
+        "a.parquet: ",
+        "too short for what it says",
+    );
+}
+
 /// A file with every encoding and kind of level.
-fn varied(compression: Compression, version: parquet::file::properties::WriterVersion) -> Vec<u8> {
+fn varied(compression: Compression, version: WriterVersion) -> Vec<u8> {
     let schema = "required binary text (UTF8); required boolean flag; required int96 old; required double d; \
                   required fixed_len_byte_array(3) fixed; optional int64 number; \
                   optional group tags (LIST) { repeated group list { optional binary element (UTF8); } }";
@@ -142,12 +206,17 @@ fn varied(compression: Compression, version: parquet::file::properties::WriterVe
             ),
         ]
     };
-    let split = parquet::schema::types::ColumnPath::new(vec!["d".into()]);
+    let path = |names: &[&str]| ColumnPath::new(names.iter().map(|&name| name.into()).collect());
+    let (split, lengths) = (path(&["d"]), path(&["tags", "list", "element"]));
     let properties = WriterProperties::builder()
         .set_compression(compression)
         .set_writer_version(version)
         .set_column_dictionary_enabled(split.clone(), false)
-        .set_column_encoding(split, parquet::basic::Encoding::BYTE_STREAM_SPLIT)
+        .set_column_encoding(split, Encoding::BYTE_STREAM_SPLIT)
+        // The second version's encoding is then that of shared beginnings.
+        .set_column_dictionary_enabled(path(&["text"]), version == WriterVersion::PARQUET_1_0)
+        .set_column_dictionary_enabled(lengths.clone(), false)
+        .set_column_encoding(lengths, Encoding::DELTA_LENGTH_BYTE_ARRAY)
         .set_data_page_row_count_limit(7)
         .set_write_batch_size(5)
         .build();
@@ -156,7 +225,7 @@ fn varied(compression: Compression, version: parquet::file::properties::WriterVe
 
 #[test]
 fn damaged_files_are_errors_and_never_panics() {
-    use parquet::file::properties::WriterVersion::{PARQUET_1_0, PARQUET_2_0};
+    use WriterVersion::{PARQUET_1_0, PARQUET_2_0};
     let folder = tempfile::tempdir().unwrap();
     let files: Vec<_> = compressions()
         .into_iter()
