@@ -40,6 +40,7 @@ with open(dest / "train.partial", "w", encoding="utf-8") as train, open(dest / "
 (dest / "train.partial").rename(dest / "train.jsonl")
 PYTHON
 
+steps=${3:-5200}
 "$toedit" train --config-json assets/tiny/config.json --data "$dest/train.jsonl" --eval-data "$dest/held-out.jsonl" \
-  --output "$dest/model" --batch-size 8 --sequence-length 512 --steps "${3:-5200}" --learning-rate 3e-3 \
-  --min-learning-rate 1e-4 --schedule cosine --weight-decay 0.1 --dtype bf16 --resume --save-every 500
+  --output "$dest/model" --batch-size 8 --sequence-length 512 --steps "$steps" --learning-rate 3e-3 \
+  --min-learning-rate 1e-4 --schedule cosine --warmup $((steps / 100)) --weight-decay 0.1 --dtype bf16 --resume --save-every 500

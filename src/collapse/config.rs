@@ -16,7 +16,7 @@ use crate::generate::Sampling;
 use crate::model::{Config, Dtype};
 use crate::random::Stream;
 use crate::train::TrainConfig;
-use crate::train::schedule::{Decay, Schedule};
+use crate::train::schedule::{Decay, Schedule, default_warmup};
 use crate::{Error, Result};
 
 /// What a generation's model learns from.
@@ -108,7 +108,7 @@ impl TrainingConfig {
     /// A learning rate out of its range.
     pub fn train_config(&self, seed: u64) -> Result<TrainConfig> {
         let Self { steps, batch_size, sequence_length, learning_rate, .. } = *self;
-        let warmup = steps.div_ceil(100);
+        let warmup = default_warmup(steps);
         let schedule = Schedule::new(Decay::Cosine, learning_rate, learning_rate / 10.0, warmup, steps)?;
         Ok(TrainConfig { batch_size, seed, ..TrainConfig::new(steps, sequence_length, schedule) })
     }

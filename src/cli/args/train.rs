@@ -127,7 +127,8 @@ pub struct OptimizerArgs {
     /// How the learning rate goes on after its warm-up
     #[arg(long, value_enum, value_name = "HOW", default_value_t = ScheduleArg::Cosine)]
     pub schedule: ScheduleArg,
-    /// Steps over which the learning rate rises [default: 1 % of the steps]
+    /// Steps over which the learning rate rises [default: 100, but at least 1 %
+    /// and at most 10 % of the steps]
     #[arg(long, value_name = "N", value_parser = at_least(0))]
     pub warmup: Option<usize>,
     /// What the learning rate falls to [default: a tenth of the peak]

@@ -9,7 +9,7 @@ use super::super::args::{OptimizerArgs, ScheduleArg, TrainArgs};
 use super::data::TrainData;
 use crate::device::Device;
 use crate::model::Dtype;
-use crate::train::schedule::{DEFAULT_DECAY_SHARE, Decay, Schedule};
+use crate::train::schedule::{DEFAULT_DECAY_SHARE, Decay, Schedule, default_warmup};
 use crate::train::{LoraConfig, Origin, TrainConfig};
 use crate::{Error, Result};
 
@@ -72,7 +72,7 @@ fn schedule(args: &OptimizerArgs, steps: u64) -> Result<Schedule> {
         ScheduleArg::Wsd => Decay::WarmupStableDecay { share: DEFAULT_DECAY_SHARE },
     };
     let floor = args.min_learning_rate.unwrap_or(args.learning_rate / 10.0);
-    let warmup = args.warmup.map_or(steps.div_ceil(100), |steps| steps as u64);
+    let warmup = args.warmup.map_or_else(|| default_warmup(steps), |steps| steps as u64);
     Schedule::new(decay, args.learning_rate, floor, warmup, steps)
 }
 
