@@ -9,8 +9,8 @@ use crate::{Error, Result};
 /// Share of the steps over which [`Decay::WarmupStableDecay`] falls, where nothing else is said.
 pub const DEFAULT_DECAY_SHARE: f64 = 0.2;
 
-/// Steps of warm-up where nothing else is said: 100, but at least a hundredth and at most a tenth of all. With ten instead of
-/// a hundred, runs of 1,000 steps from scratch at 3e-3 ended at perplexities of 98 ± 7, not 70 ± 2.
+/// Steps of warm-up where nothing else is said: 100, but at least a hundredth and at most a tenth of all. Short runs
+/// from scratch end far worse with less: docs/experiments.md has figures.
 ///
 /// ```
 /// use toedit::train::schedule::default_warmup;

@@ -69,7 +69,7 @@ impl Chunks {
         loop {
             let bytes = self.get_bytes(start, size as usize)?;
             match thrift::page(&bytes) {
-                Ok(size) => return Ok(size),
+                Ok(page) => return Ok(page),
                 Err(reason) if size == left => return Err(ParquetError::General(reason.into())),
                 Err(_) => size = (16 * size).min(left),
             }

@@ -9,7 +9,7 @@ use parquet::schema::types::ColumnDescPtr;
 use super::chunks::Chunks;
 use super::cursor::{CUT, Cursor};
 
-/// The longest block of packed differences. Writers make them of 128 or 256.
+/// The longest block of packed differences. Usual are 128 and 256.
 const MAX_BLOCK: u64 = 1 << 16;
 
 /// The crate's reader of pages, which decompresses them.
@@ -108,7 +108,7 @@ impl Cursor<'_> {
             let length = self.take(4)?.try_into().map_err(|_| CUT)?;
             u64::from(u32::from_le_bytes(length))
         } else {
-            // Packed bits, of files from before 2013.
+            // Packed bits, as old files have them.
             let bits = i16::BITS - depth.leading_zeros();
             (u64::from(count) * u64::from(bits)).div_ceil(8)
         };

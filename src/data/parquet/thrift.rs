@@ -51,9 +51,9 @@ pub(super) struct PageSize {
     pub plain: u64,
 }
 
-/// The size of the page whose header `bytes` begin with. The crate would pass over a list of two
-/// thousand million numbers one by one, where the file has ended long before; and it reads the fields that it knows as what
-/// they should be, whatever they say they are, so that it could find such a list where there is none.
+/// The size of the page whose header `bytes` begin with. The crate would pass over a list of two thousand million numbers one
+/// by one, where the file has ended long before; and it reads the fields that it knows as what they should be, whatever they
+/// say they are, so that it could find such a list where there is none.
 ///
 /// # Errors
 /// What is wrong, in words.
@@ -61,8 +61,7 @@ pub(super) fn page(bytes: &[u8]) -> Result<PageSize, &'static str> {
     let mut cursor = Cursor { bytes };
     let (mut id, mut stored, mut plain) = (0, None, None);
     while let Some(kind) = cursor.field(&mut id)? {
-        let is_number = NUMBER.contains(&kind);
-        if NUMBERS.contains(&id) && !is_number || STRUCTS.contains(&id) && kind != STRUCT {
+        if NUMBERS.contains(&id) && !NUMBER.contains(&kind) || STRUCTS.contains(&id) && kind != STRUCT {
             return Err(OTHER_KIND);
         }
         match id {

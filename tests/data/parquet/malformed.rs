@@ -135,6 +135,10 @@ fn pages_that_count_more_than_they_have_are_refused() {
         let texts: Vec<_> = texts.iter().map(String::as_str).collect();
         table_with("required binary text (UTF8);", &[vec![Leaf::strings(&texts)]], properties.build())
     };
+    let refused = |bytes: Vec<u8>, what: &str| {
+        let path = put(folder.path(), "a.parquet", bytes);
+        assert_error(arrivals(&path, ReadOptions::default()).remove(0), "a.parquet: ", what);
+    };
     // Blocks of 128 in four parts, nine of them; the second are the lengths of what is not shared.
     let deltas = [0x80, 1, 4, 9];
     for (encoding, lists) in [(Encoding::DELTA_LENGTH_BYTE_ARRAY, 1), (Encoding::DELTA_BYTE_ARRAY, 2)] {
@@ -145,38 +149,21 @@ fn pages_that_count_more_than_they_have_are_refused() {
             for at in places {
                 let mut bad = good.clone();
                 bad[at + 3..at + 8].copy_from_slice(&many);
-                let path = put(folder.path(), "a.parquet", bad);
-                assert_error(
-                    arrivals(&path, ReadOptions::default()).remove(0),
-                    "a.parquet: ",
-                    "past its end",
-                );
+                refused(bad, "past its end");
             }
         }
     }
     // The header of the dictionary's page: kind, sizes, then a struct with the number of values.
-    let good = file(None, WriterVersion::PARQUET_1_0, Compression::UNCOMPRESSED);
-    let at = (0..good.len()).find(|&at| good[at..].starts_with(&[0x4c, 0x15, 18])).unwrap();
-    let mut bad = good.clone();
-    bad.splice(at + 2..at + 3, [0xfe, 0xff, 3]);
-    let path = put(folder.path(), "a.parquet", bad);
-    assert_error(
-        arrivals(&path, ReadOptions::default()).remove(0),
-        "a.parquet: ",
-        "more values than it has bytes",
-    );
+    let mut bytes = file(None, WriterVersion::PARQUET_1_0, Compression::UNCOMPRESSED);
+    let at = (0..bytes.len()).find(|&at| bytes[at..].starts_with(&[0x4c, 0x15, 18])).unwrap();
+    bytes.splice(at + 2..at + 3, [0xfe, 0xff, 3]);
+    refused(bytes, "more values than it has bytes");
     // And its size when it is decompressed: it is the first page of the file.
-    let good = file(None, WriterVersion::PARQUET_1_0, Compression::SNAPPY);
-    assert_eq!(good[4..7], [0x15, 4, 0x15]);
-    let mut bad = good.clone();
-    let end = 7 + good[7..].iter().position(|&byte| byte < 0x80).unwrap() + 1;
-    bad.splice(7..end, [0xfe, 0xff, 0xff, 0xff, 0x0f]);
-    let path = put(folder.path(), "a.parquet", bad);
-    assert_error(
-        arrivals(&path, ReadOptions::default()).remove(0),
-        "a.parquet: ",
-        "too short for what it says",
-    );
+    let mut bytes = file(None, WriterVersion::PARQUET_1_0, Compression::SNAPPY);
+    assert_eq!(bytes[4..7], [0x15, 4, 0x15]);
+    let end = 7 + bytes[7..].iter().position(|&byte| byte < 0x80).unwrap() + 1;
+    bytes.splice(7..end, [0xfe, 0xff, 0xff, 0xff, 0x0f]);
+    refused(bytes, "too short for what it says");
 }
 
 /// A file with every encoding and kind of level.
